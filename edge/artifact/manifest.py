@@ -1,0 +1,136 @@
+"""The manifest, edge.json: what an artifact is and which files it is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge.artifact.fields import read_dataclasses, read_object
+from edge.artifact.spec import ModelSpec
+from edge.errors import ArtifactCorrupt, ArtifactTooNew
+from edge.version import VERSION
+
+FORMAT = 1
+MANIFEST = "edge.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file of the artifact; `path` is relative to its folder, with forward slashes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Weights of one kind (embedding, attention, mlp, norms, head): how many and how many bytes."""
+
+    name: str
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvGroup:
+    """Layers whose KV is kept alike; `window` in tokens, 0 for full attention."""
+
+    kind: str
+    layers: tuple[int, ...]
+    type: str
+    window: int
+    bytes_per_token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The model for one engine. `requires` is the engine's oldest version that runs it."""
+
+    engine: str
+    dialect: str
+    activation: str
+    requires: str
+    model: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All of edge.json."""
+
+    name: str
+    spec: ModelSpec
+    recipe: dict[str, Any]
+    parts: tuple[Part, ...]
+    kv: tuple[KvGroup, ...]
+    variants: tuple[Variant, ...]
+    provenance: dict[str, Any]
+    files: tuple[FileEntry, ...]
+    format: int = FORMAT
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def decode_bytes(self) -> int:
+        """Bytes of weights that one decoded token reads: all but an embedding that is not the head as well."""
+        skipped = 0 if self.spec.tied else sum(part.bytes for part in self.parts if part.name == "embedding")
+        return self.weight_bytes - skipped
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Scales and zero points included."""
+        return 8 * self.weight_bytes / max(1, sum(part.parameters for part in self.parts))
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of KV that one more token takes over all layers."""
+        return sum(group.bytes_per_token for group in self.kv)
+
+    def dumps(self) -> str:
+        """The text of edge.json."""
+        data = {"format": self.format, "edgewise": VERSION, **asdict(self), "spec": self.spec.to_json()}
+        return json.dumps(data, indent=1) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Manifest:
+        """Read what `dumps` wrote.
+
+        Raises:
+            ArtifactTooNew: a later format version.
+            ArtifactCorrupt: no JSON, or a key missing, unknown or of the wrong type.
+        """
+        try:
+            data = dict(read_object("the manifest", json.loads(text)))
+        except (ValueError, RecursionError) as e:
+            raise ArtifactCorrupt(f"edge.json is not JSON ({e}); export the artifact again") from None
+        version, writer = data.get("format"), data.pop("edgewise", "an unknown version")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise ArtifactCorrupt(
+                f"edge.json: format is {version!r}, expected a number from 1; export it again"
+            )
+        if version > FORMAT:
+            raise ArtifactTooNew(
+                f"edge.json: format {version} was written by edgewise {writer}; edgewise {VERSION} reads up to "
+                f"format {FORMAT}: upgrade with pip install --upgrade edgewise"
+            )
+        for key, kind in (
+            ("parts", Part),
+            ("kv", KvGroup),
+            ("variants", Variant),
+            ("files", FileEntry),
+        ):
+            data[key] = read_dataclasses(kind, key, data.get(key))
+        for key in ("recipe", "provenance"):
+            read_object(key, data.get(key))
+        if not isinstance(data.get("name"), str):
+            raise ArtifactCorrupt(f"edge.json: name is {data.get('name')!r}, expected str; export it again")
+        data["spec"] = ModelSpec.from_json(data.get("spec"))
+        try:
+            return cls(**data)
+        except TypeError as e:
+            raise ArtifactCorrupt(f"edge.json: {e}; export the artifact again") from None

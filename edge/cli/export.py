@@ -1,0 +1,146 @@
+"""`edge export`: a checkpoint becomes an artifact."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.output import count, output_options, print_json, print_table, seconds, size
+from edge.cli.progress import ByteBar
+from edge.errors import InvalidArgument, MissingExtra
+
+# What `pip install 'edgewise[export]'` brings.
+_EXTRA = frozenset({"export", "gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors"})
+
+
+@click.command("export")
+@click.argument("source")
+@click.option(
+    "--output",
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="The artifact to write.  [default: NAME-WEIGHTS.edge here]",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["int4", "int8", "fp16", "fp32"]),
+    default="int4",
+    show_default=True,
+    help="How weights are stored: int4 is the smallest and the fastest, fp32 the exact one.",
+)
+@click.option(
+    "--block",
+    type=click.Choice(["32", "64", "128"]),
+    default="32",
+    show_default=True,
+    help="Weights that share a scale: fewer are closer to the source, more are smaller.",
+)
+@click.option(
+    "--zero-points/--no-zero-points",
+    default=False,
+    show_default=True,
+    help="Give each block an offset as well as a scale.",
+)
+@click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
+@output_options
+def command(
+    source: str,
+    out: Path | None,
+    weights: str,
+    block: str,
+    zero_points: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Turn a checkpoint into an artifact: a folder to copy to the board.
+
+    SOURCE is a Hugging Face folder, a hub id (NAME/MODEL or NAME/MODEL@REVISION) or a GGUF file. The artifact
+    is there whole or not at all: an export that fails or is stopped leaves nothing behind.
+
+    \b
+    Example:
+      edge export HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.edge
+      edge export model.gguf --weights int8
+    """
+    if not source:
+        raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
+    target = out if out is not None else default_output(source, weights)
+    with ByteBar("export", 0, quiet=quiet) as bar:
+        report = _run_export(source, target, weights, int(block), zero_points, force, bar.show)
+    result: dict[str, Any] = report.to_json()
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        _print_report(result)
+
+
+def default_output(source: str, weights: str) -> Path:
+    """Where an export goes that was not told: the source's name, in the current folder."""
+    path = Path(source)
+    if path.exists():
+        path = path.resolve()
+        name = path.stem if path.is_file() else path.name
+    else:
+        name = source.split("@")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+    name = re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
+    return Path(f"{name}-{weights}.edge")
+
+
+def _run_export(
+    source: str,
+    out: Path,
+    weights: str,
+    block: int,
+    zero_points: bool,
+    force: bool,
+    progress: Callable[[str, int, int], None],
+) -> Any:
+    try:
+        export = import_module("export").export
+        return export(
+            source,
+            out,
+            weights=weights,
+            block=block,
+            zero_points=zero_points,
+            force=force,
+            progress=progress,
+        )
+    except ModuleNotFoundError as e:
+        missing = (e.name or "").split(".")[0]
+        if missing not in _EXTRA:
+            raise
+        raise MissingExtra(
+            f"edge export needs {missing}, which is not installed; "
+            "install it with: pip install 'edgewise[export]'"
+        ) from None
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    print_table(
+        [
+            ("source", str(report["source"])),
+            ("architecture", str(report["architecture"])),
+            ("parameters", count(report["parameters"])),
+            ("weights", _weights(report)),
+            ("size", size(report["file_bytes"])),
+            ("bits per weight", f"{report['bits_per_weight']:.2f}"),
+            ("took", seconds(report["seconds"])),
+            ("peak memory", size(report["peak_rss_bytes"])),
+            ("written to", str(report["path"])),
+        ]
+    )
+    click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
+
+
+def _weights(report: dict[str, Any]) -> str:
+    return f"{report['weights']}, block {report['block']}" if report.get("block") else str(report["weights"])

@@ -1,0 +1,135 @@
+"""`edge inspect`: what an artifact is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.artifact import MANIFEST, Artifact, open_artifact
+from edge.cli.options import artifact_argument
+from edge.cli.output import count, output_options, print_json, print_table, size
+
+
+@click.command("inspect")
+@artifact_argument
+@click.option("--layers", is_flag=True, help="Show how each layer keeps its KV.")
+@output_options
+def command(artifact: Path, layers: bool, as_json: bool, quiet: bool) -> None:
+    """Show what an artifact is made of: the model, its sizes, its files and where it came from.
+
+    Reads the manifest and checks the size of every file; `edge verify` checks what is in them.
+
+    \b
+    Example:
+      edge inspect smollm2.edge
+      edge inspect smollm2.edge --json | jq .bits_per_weight
+    """
+    opened = open_artifact(artifact)
+    if as_json:
+        print_json(inspect_report(opened, layers=layers))
+        return
+    _print_summary(opened)
+    _print_parts(opened)
+    _print_files(opened)
+    if layers:
+        _print_layers(opened)
+
+
+def inspect_report(artifact: Artifact, *, layers: bool = False) -> dict[str, Any]:
+    """What `edge inspect --json` prints; sizes in bytes, context in tokens."""
+    manifest, spec = artifact.manifest, artifact.spec
+    report: dict[str, Any] = {
+        "name": manifest.name,
+        "format": manifest.format,
+        "architecture": spec.architecture,
+        "parameters": spec.parameters,
+        "layers": spec.layers,
+        "context": spec.context,
+        "bits_per_weight": manifest.bits_per_weight,
+        "file_bytes": file_bytes(artifact),
+        "recipe": manifest.recipe,
+        "kv_bytes_per_token": manifest.kv_bytes_per_token,
+        "parts": [{"name": p.name, "parameters": p.parameters, "bytes": p.bytes} for p in manifest.parts],
+        "variants": [
+            {"engine": v.engine, "dialect": v.dialect, "requires": v.requires} for v in manifest.variants
+        ],
+        "files": [{"path": f.path, "size": f.size} for f in manifest.files],
+        "provenance": manifest.provenance,
+    }
+    if layers:
+        report["kv_layers"] = _layer_rows(artifact)
+    return report
+
+
+def file_bytes(artifact: Artifact) -> int:
+    """Bytes of the folder, its manifest included."""
+    return sum(entry.size for entry in artifact.manifest.files) + (artifact.path / MANIFEST).stat().st_size
+
+
+def _print_summary(artifact: Artifact) -> None:
+    manifest, spec = artifact.manifest, artifact.spec
+    rows = [
+        ("name", manifest.name),
+        ("architecture", spec.architecture),
+        ("parameters", count(spec.parameters)),
+        ("layers", str(spec.layers)),
+        ("context", f"{spec.context} tokens"),
+        ("bits per weight", f"{manifest.bits_per_weight:.2f}"),
+        ("size", size(file_bytes(artifact))),
+        ("KV per token", size(manifest.kv_bytes_per_token)),
+        ("recipe", _flat(manifest.recipe)),
+        *(("runs on", f"{v.engine} {v.requires} or newer ({v.dialect})") for v in manifest.variants),
+    ]
+    print_table(rows)
+    if manifest.provenance:
+        click.echo()
+        print_table([("came from", ""), *((key, _flat(value)) for key, value in manifest.provenance.items())])
+
+
+def _print_parts(artifact: Artifact) -> None:
+    parts = artifact.manifest.parts
+    whole = max(1, sum(part.bytes for part in parts))
+    rows = [("part", "parameters", "size", "share")]
+    rows += [(p.name, count(p.parameters), size(p.bytes), f"{100 * p.bytes / whole:.0f}%") for p in parts]
+    click.echo()
+    print_table(rows, right=(1, 2, 3))
+
+
+def _print_files(artifact: Artifact) -> None:
+    rows = [("file", "size"), *((f.path, size(f.size)) for f in artifact.manifest.files)]
+    click.echo()
+    print_table(rows, right=(1,))
+
+
+def _print_layers(artifact: Artifact) -> None:
+    rows = [("layer", "KV", "type", "window", "per token")]
+    for row in _layer_rows(artifact):
+        window = f"{row['window']} tokens" if row["window"] else "all"
+        rows.append((str(row["layer"]), row["kind"], row["type"], window, size(row["bytes_per_token"])))
+    click.echo()
+    print_table(rows, right=(0, 4))
+
+
+def _layer_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "layer": layer,
+            "kind": group.kind,
+            "type": group.type,
+            "window": group.window,
+            "bytes_per_token": group.bytes_per_token // max(1, len(group.layers)),
+        }
+        for group in artifact.manifest.kv
+        for layer in group.layers
+    ]
+    return sorted(rows, key=lambda row: int(str(row["layer"])))
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_flat, value))
+    return str(value)

@@ -1,0 +1,90 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ArtifactPath(click.Path):
+    """A path that completes to *.edge folders, and to other folders where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Artifacts whose path starts with `incomplete`; else the shell's own completion of folders."""
+        head, tail = os.path.split(incomplete)
+        folder = Path(head or ".").expanduser()
+        try:
+            names = sorted(p.name for p in folder.iterdir() if p.suffix == ".edge" and p.is_dir())
+        except OSError:
+            names = []
+        found = [CompletionItem(os.path.join(head, name)) for name in names if name.startswith(tail)]
+        return found or [CompletionItem(incomplete, type="dir")]
+
+
+artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
+
+
+def engine_options(command: F) -> F:
+    """Add --engine, --threads and --context: what `edge.load` takes."""
+    return _add(
+        command,
+        click.option("--engine", default="auto", show_default=True, help="What runs the model."),
+        click.option(
+            "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"
+        ),
+        click.option(
+            "--context",
+            type=int,
+            metavar="N",
+            help="Longest conversation in tokens.  [default: what the model allows]",
+        ),
+    )
+
+
+def sampling_options(command: F) -> F:
+    """Add what `Model.generate` takes, under its names; None where the model's own default holds."""
+    return _add(
+        command,
+        click.option("--max-tokens", type=int, metavar="N", help="Longest answer in tokens."),
+        click.option(
+            "--temperature",
+            type=float,
+            metavar="T",
+            help="0: always the likeliest token; 1: as the model says.",
+        ),
+        click.option("--top-k", type=int, metavar="K", help="Choose among the K likeliest tokens only."),
+        click.option(
+            "--top-p", type=float, metavar="P", help="Choose among the likeliest tokens that sum to P."
+        ),
+        click.option(
+            "--min-p", type=float, metavar="P", help="Drop tokens less likely than P times the likeliest."
+        ),
+        click.option(
+            "--repetition-penalty",
+            type=float,
+            metavar="R",
+            help="Above 1: avoid tokens that were used already.",
+        ),
+        click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
+        click.option(
+            "--stop", multiple=True, metavar="TEXT", help="End the answer before TEXT; may be given again."
+        ),
+    )
+
+
+def _add(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command

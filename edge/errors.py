@@ -1,0 +1,117 @@
+"""Every error Edgewise raises on purpose.
+
+EdgeError
+├── InvalidArgument          a parameter, prompt or option out of range (also a ValueError)
+│   └── OutputExists         refusing to overwrite
+├── MissingExtra             an optional dependency is not installed
+├── CheckpointError          the source model
+│   ├── CheckpointNotFound   no such file, folder or hub id
+│   ├── CheckpointCorrupt    truncated, wrong magic, lengths past the end, no JSON
+│   ├── TensorError          a tensor is missing, misshapen or holds NaN/Inf
+│   └── Unsupported          an architecture, option or tokenizer Edgewise does not know
+├── ArtifactError            the .edge folder
+│   ├── ArtifactNotFound
+│   ├── ArtifactCorrupt      a file missing, shortened or changed; a manifest that is no manifest
+│   ├── ArtifactTooNew       written by a later format version
+│   └── UnsafePath           a manifest that names a file outside its folder
+├── EngineError              the engine under the runtime
+│   ├── EngineTooOld
+│   └── EngineFailed
+├── CapacityError            it does not fit; nothing was written
+│   ├── ContextExceeded      more tokens than the context holds
+│   └── MemoryExceeded       more KV than the budget holds
+├── StorageError             the disk is full or refuses the write
+└── Cancelled                a run was cancelled by its caller
+
+Messages name the thing, the value and the next step.
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InvalidArgument(EdgeError, ValueError):
+    """A parameter, prompt or option out of range."""
+
+
+class OutputExists(InvalidArgument):
+    """The output is there already and was not to be overwritten."""
+
+
+class MissingExtra(EdgeError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class CheckpointError(EdgeError):
+    """The source model cannot be used."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """No such file, folder or hub id."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """The bytes are not what their format promises."""
+
+
+class TensorError(CheckpointError):
+    """A tensor is missing, misshapen or holds NaN or Inf."""
+
+
+class Unsupported(CheckpointError):
+    """An architecture, option or tokenizer that Edgewise does not know."""
+
+
+class ArtifactError(EdgeError):
+    """The artifact cannot be used."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """There is no artifact at that path."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """A file is missing, shortened or changed, or the manifest is no manifest."""
+
+
+class ArtifactTooNew(ArtifactError):
+    """The artifact was written by a later format version."""
+
+
+class UnsafePath(ArtifactError):
+    """The manifest names a file outside its folder."""
+
+
+class EngineError(EdgeError):
+    """The engine under the runtime cannot serve."""
+
+
+class EngineTooOld(EngineError):
+    """The installed engine is older than the artifact needs."""
+
+
+class EngineFailed(EngineError):
+    """The engine refused the model or a run."""
+
+
+class CapacityError(EdgeError):
+    """It does not fit; nothing was written."""
+
+
+class ContextExceeded(CapacityError):
+    """More tokens than the context holds."""
+
+
+class MemoryExceeded(CapacityError):
+    """More KV memory than the budget holds."""
+
+
+class StorageError(EdgeError):
+    """The disk is full or refuses the write."""
+
+
+class Cancelled(EdgeError):
+    """A run was cancelled by its caller."""

@@ -1,0 +1,1 @@
+"""Memory: what there is, what a plan needs, and how fast it is read."""

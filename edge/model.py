@@ -1,0 +1,235 @@
+"""Model: an artifact on an engine, ready to generate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.artifact import Artifact, ModelSpec, open_artifact
+from edge.chat import Chat
+from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
+from edge.generate import Generation, Limits, checked_tokens
+from edge.sampling import SAMPLING_NAMES, Sampling
+from edge.session import Session
+from edge.template import ChatTemplate
+from edge.tokenizer import Tokenizer
+from runtimes.protocol import Engine, Logits, Step
+
+PARAMETERS = ("max_tokens", *SAMPLING_NAMES, "stop", "ignore_eos")
+
+
+class Model:
+    """A loaded model. Several generations and chats may live at once; each has a KV cache of its own.
+
+    Raises:
+        ArtifactError: its tokenizer or generation defaults cannot be used.
+    """
+
+    def __init__(self, artifact: Artifact, engine: Engine, load_s: float = 0.0) -> None:
+        self.artifact = artifact
+        self.engine = engine
+        self.load_s = load_s
+        """Seconds from the call of `load` to here."""
+        self.tokenizer = Tokenizer(artifact.tokenizer_json)
+        self._end_ids = _end_ids(artifact.generation)
+        self._defaults = sampling_defaults(artifact.generation)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the decoder is made of."""
+        return self.artifact.spec
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template.
+
+        Raises:
+            ArtifactError: there is none, or it is broken.
+        """
+        source = self.artifact.chat_template
+        if source is None:
+            raise ArtifactError(
+                f"{self.artifact.path} has no chat template, so it cannot chat; "
+                "use raw prompts (edge run --raw)"
+            )
+        special = self.artifact.generation.get("special_tokens") or {}
+        return ChatTemplate(source, {k: v for k, v in special.items() if isinstance(v, str)})
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of `text`; `special` adds what the tokenizer puts around a text, such as a BOS token."""
+        return self.tokenizer.encode(text, special)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`, special tokens left out."""
+        return self.tokenizer.decode(ids)
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        logit_bias: Mapping[int, float] | None = None,
+        ignore_eos: bool = False,
+    ) -> Generation:
+        """Go on from `prompt`, a raw text or token ids, until an end token, a stop string or `max_tokens`.
+
+        What is None comes from the artifact's generation defaults; `max_tokens` from the room in the context.
+
+        Raises:
+            InvalidArgument: a parameter out of range, or an empty prompt.
+            ContextExceeded: the prompt has more tokens than the context holds.
+        """
+        return self.start(
+            self.encode(prompt) if isinstance(prompt, str) else prompt,
+            Session(self.engine),
+            None,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            logit_bias=logit_bias,
+            ignore_eos=ignore_eos,
+        )
+
+    def chat(self, system: str | None = None, **sampling: Any) -> Chat:
+        """A new conversation; `sampling` as for `generate`.
+
+        Raises:
+            ArtifactError: the artifact has no chat template, or a broken one.
+        """
+        return Chat(self, system, **sampling)
+
+    def logits(self, tokens: Sequence[int]) -> Logits:
+        """Float32 logits [len(tokens), vocab] behind each of `tokens`.
+
+        Raises:
+            InvalidArgument: there are none, or one is outside of the vocabulary.
+            ContextExceeded: there are more than the context holds.
+        """
+        tokens = checked_tokens(tokens, self.spec.vocab_size)
+        if len(tokens) > self.engine.context:
+            raise ContextExceeded(
+                f"there are {len(tokens)} tokens and the context holds {self.engine.context}; pass fewer, "
+                "or load the model with a larger context"
+            )
+        cache = self.engine.new_cache()
+        try:
+            return self.engine.run([Step(tokens, cache, range(len(tokens)))])[0]
+        finally:
+            cache.close()
+
+    def start(
+        self,
+        prompt: Sequence[int],
+        session: Session,
+        on_end: Callable[[Generation], None] | None,
+        **parameters: Any,
+    ) -> Generation:
+        """A generation in `session`, which stays open if there is an `on_end`."""
+        self.check_parameters(parameters)
+        chosen = {name: parameters.get(name) for name in SAMPLING_NAMES}
+        sampling = Sampling(**{**self._defaults, **{k: v for k, v in chosen.items() if v is not None}})
+        stop = parameters.get("stop") or ()
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        # A special token gives no text that a stop string could be found in.
+        spelled = [self.tokenizer.token_id(s) for s in stops if isinstance(s, str)]
+        ends = {id for id in spelled if id is not None and self.tokenizer.is_special(id)}
+        if not parameters.get("ignore_eos"):
+            ends |= self._end_ids
+        return Generation(
+            session,
+            self.tokenizer,
+            prompt,
+            vocab=self.spec.vocab_size,
+            sampling=sampling,
+            limits=Limits(max_tokens=parameters.get("max_tokens"), stop=stops, stop_ids=frozenset(ends)),
+            on_end=on_end,
+        )
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Check that `generate` has parameters of these names.
+
+        Raises:
+            InvalidArgument: it has not.
+        """
+        for name in parameters:
+            if name not in PARAMETERS:
+                raise InvalidArgument(f"there is no parameter {name!r}; there are {', '.join(PARAMETERS)}")
+
+    def close(self) -> None:
+        """Release the engine; nothing can be generated afterwards."""
+        self.engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    path: str | Path, engine: str = "auto", threads: int | None = None, context: int | None = None
+) -> Model:
+    """Load the artifact at `path`.
+
+    `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
+    cores available; `context` to the model's own, in tokens.
+
+    Raises:
+        ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryExceeded
+    """
+    from runtimes import open_engine  # engines are looked for when one is opened, not on import
+
+    start = time.perf_counter()
+    artifact = open_artifact(path)
+    opened = open_engine(artifact, engine=engine, threads=threads, context=context)
+    try:
+        model = Model(artifact, opened)
+    except BaseException:
+        opened.close()
+        raise
+    model.load_s = time.perf_counter() - start
+    return model
+
+
+def sampling_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of Sampling that generation.json gives; temperature 0 unless it asks for sampling.
+
+    Raises:
+        ArtifactCorrupt: one is out of range.
+    """
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    defaults = {name: generation[name] for name in names if generation.get(name) is not None}
+    if not generation.get("do_sample"):
+        defaults["temperature"] = 0.0
+    try:
+        Sampling(**defaults)
+    except InvalidArgument as e:
+        raise ArtifactCorrupt(f"generation.json: {e}; correct the checkpoint and export it again") from None
+    return defaults
+
+
+def _end_ids(generation: Mapping[str, Any]) -> frozenset[int]:
+    ids = generation.get("eos_token_id")
+    ids = [ids] if isinstance(ids, (int, np.integer)) else ids
+    if not isinstance(ids, list) or not all(isinstance(id, int) for id in ids):
+        raise ArtifactCorrupt(
+            f"generation.json: eos_token_id is {ids!r}, not a list of token ids; export the artifact again"
+        )
+    return frozenset(ids)

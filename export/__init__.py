@@ -1,0 +1,5 @@
+"""The exporter: checkpoint → artifact."""
+
+from export.pipeline import ExportReport, export
+
+__all__ = ["ExportReport", "export"]

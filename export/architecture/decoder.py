@@ -1,0 +1,25 @@
+"""The decoder that the llama, qwen2 and qwen3 families share, told to a builder once for every dialect."""
+
+from __future__ import annotations
+
+from edge.artifact import ModelSpec
+from export.graph.builder import Builder
+
+
+def describe(spec: ModelSpec, b: Builder) -> None:
+    """Build the whole decoder of `spec`; its options (biases, q/k norms, windows, RoPE) are read from the spec."""
+    stream, update = b.embed("model.embed_tokens"), None
+    for layer in range(spec.layers):
+        prefix = f"model.layers.{layer}"
+        attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
+
+        normed, stream = b.norm(stream, update, f"{prefix}.input_layernorm")
+        qkv = b.linear(normed, [f"{attention}.{name}_proj" for name in "qkv"], bias=spec.qkv_bias)
+        mixed = b.attention(layer, qkv, attention)
+        update = b.linear(mixed, [f"{attention}.o_proj"], bias=spec.output_bias)
+
+        normed, stream = b.norm(stream, update, f"{prefix}.post_attention_layernorm")
+        gate_up = b.linear(normed, [f"{mlp}.gate_proj", f"{mlp}.up_proj"], bias=spec.mlp_bias)
+        update = b.linear(b.gate(gate_up), [f"{mlp}.down_proj"], bias=spec.mlp_bias)
+    assert update is not None
+    b.head(stream, update, "model.norm", "model.embed_tokens" if spec.tied else "lm_head")

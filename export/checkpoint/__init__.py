@@ -1,0 +1,10 @@
+"""Checkpoints: every source gives one ModelSpec and one lazy mapping of Hugging Face tensor names."""
+
+from __future__ import annotations
+
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.open import open_checkpoint
+from export.checkpoint.tensor import LazyTensor
+from export.checkpoint.text import TextFiles
+
+__all__ = ["Checkpoint", "LazyTensor", "TextFiles", "open_checkpoint"]

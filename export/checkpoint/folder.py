@@ -1,0 +1,107 @@
+"""A Hugging Face folder: config.json and safetensors, in one file or in shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge.errors import CheckpointCorrupt, CheckpointNotFound, TensorError, Unsupported
+from export.architecture import family_for_model_type
+from export.architecture.fields import Fields
+from export.checkpoint.check import checked_tensors
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.json_file import read_json
+from export.checkpoint.safetensors_file import SafetensorsTensor, safetensors_tensors
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def open_folder(path: Path, source: str) -> Checkpoint:
+    """The checkpoint in a folder, `source` being what the user called it.
+
+    Raises:
+        CheckpointNotFound: no config.json or no safetensors in it.
+        CheckpointCorrupt, TensorError, Unsupported: see `export.checkpoint.open_checkpoint`.
+    """
+    from export.checkpoint.tokenizer import text_from_folder
+
+    config = read_config(path)
+    family = family_for_model_type(Fields("config.json", config).text("model_type"))
+    spec = family.spec_from_config(config)
+    return Checkpoint(
+        source=source,
+        spec=spec,
+        tensors=checked_tensors(source, spec, folder_tensors(path)),
+        text=text_from_folder(path, config),
+        provenance={"format": "safetensors"},
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a folder; errors as `read_json`, with a hint at a GGUF beside it."""
+    if not (path / "config.json").is_file():
+        ggufs = sorted(path.glob("*.gguf"))
+        hint = f"to export the GGUF in it, name the file: {ggufs[0]}" if ggufs else "name a checkpoint folder"
+        raise CheckpointNotFound(f"{path}: there is no config.json in this folder; {hint}")
+    return read_json(path / "config.json")
+
+
+def folder_tensors(path: Path) -> dict[str, SafetensorsTensor]:
+    """The tensors of every shard by name. Only headers are read.
+
+    Raises:
+        CheckpointNotFound: no safetensors in the folder.
+        CheckpointCorrupt: a shard is missing or damaged, or the index names a file outside the folder.
+        TensorError: a tensor is not in the shard that the index says.
+    """
+    if (path / SINGLE).is_file():
+        return safetensors_tensors(path / SINGLE)
+    if not (path / INDEX).is_file():
+        pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
+        if pickles:
+            raise Unsupported(
+                f"{path}: the weights are a pickle ({pickles[0]}), which can run code and is never loaded; "
+                "convert it to safetensors first"
+            )
+        raise CheckpointNotFound(f"{path}: there is neither {SINGLE} nor {INDEX} in this folder")
+    index = read_json(path / INDEX)
+    shards = _shards(path, index)
+    tensors: dict[str, SafetensorsTensor] = {}
+    for shard in sorted(set(shards.values())):
+        found = safetensors_tensors(path / shard)
+        for name in found:
+            if shards.get(name, shard) == shard:
+                tensors[name] = found[name]
+    for name, shard in shards.items():
+        if name not in tensors:
+            raise TensorError(
+                f"{path / shard}: tensor {name:.200} is not in this file, where {INDEX} says it is; "
+                "get the checkpoint again from its publisher"
+            )
+    return tensors
+
+
+def _shards(path: Path, index: dict[str, Any]) -> dict[str, str]:
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointCorrupt(
+            f"{path / INDEX}: weight_map is missing or no object; get the checkpoint again from its publisher"
+        )
+    for shard in dict.fromkeys(shards.values()) if _all_text(shards) else [None]:
+        # Links are followed (the hub's cache is made of them); names that lead elsewhere are not.
+        if not shard or Path(shard).name != shard or "\\" in shard or "\0" in shard:
+            raise CheckpointCorrupt(
+                f"{path / INDEX}: weight_map names {shard!r:.80}, which is no file of this folder; "
+                "do not use this checkpoint unless you trust its publisher"
+            )
+        if not (path / shard).is_file():
+            raise CheckpointCorrupt(
+                f"{path / shard}: this shard is missing, and {INDEX} names it; download the checkpoint again"
+            )
+    return shards
+
+
+def _all_text(shards: dict[str, Any]) -> bool:
+    return all(isinstance(shard, str) for shard in shards.values())

@@ -1,0 +1,1 @@
+"""The ONNX builder and its dialects."""

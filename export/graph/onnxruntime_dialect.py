@@ -1,0 +1,224 @@
+"""The onnxruntime dialect: ONNX Runtime's contributed operators, for CUDA and for CPUs without kernels of ours.
+
+Graph inputs: input_ids int64 [1, tokens]; seqlens_k int32 [1] (tokens in all, less one); total_sequence_length
+int32 [1]; logit_positions int64 [n]; past.L.key and past.L.value float32 [1, kv_heads, capacity, head_dim]. Outputs:
+logits float32 [n, vocab], present.L.key and present.L.value, to be bound to the same memory as the past ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edge.artifact import ModelSpec
+from export.graph.builder import Value
+from export.graph.rope_table import rope_tables
+from export.graph.weight_store import StoredMatrix, WeightStore
+
+# What ONNX Runtime 1.23.2, the newest for Python 3.10, loads.
+OPSET, IR_VERSION, OLDEST_ENGINE = 21, 10, "1.23.2"
+_CONTRIB = "com.microsoft"
+# 8-bit activations in matrix products of quantized weights; the exact level has no fast 8-bit kernel.
+_INT8_ACTIVATIONS = 4
+
+
+class OnnxRuntimeDialect:
+    """A Builder that emits nodes for ONNX Runtime."""
+
+    def __init__(self, spec: ModelSpec, weights: WeightStore) -> None:
+        self._spec = spec
+        self._weights = weights
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs = [
+            _info("input_ids", TensorProto.INT64, [1, "tokens"]),
+            _info("seqlens_k", TensorProto.INT32, [1]),
+            _info("total_sequence_length", TensorProto.INT32, [1]),
+            _info("logit_positions", TensorProto.INT64, ["positions"]),
+        ]
+        self._outputs = [_info("logits", TensorProto.FLOAT, ["positions", spec.vocab_size])]
+        self._stored: set[str] = set()
+        cos, sin = rope_tables(spec)
+        self._cos, self._sin = weights.constant("rope.cos", cos), weights.constant("rope.sin", sin)
+
+    def embed(self, weight: str) -> Value:
+        """See `Builder.embed`."""
+        matrix = self._weights.matrix([weight])
+        if matrix.scales is None:
+            rows = self._node("Gather", [self._float_data(matrix), "input_ids"], weight, axis=0)
+            return self._widened(rows)
+        bits = self._weights.recipe.bits
+        inputs = [
+            # The bytes the head reads, seen as rows: on disk they are there once.
+            self._initializer(f"{matrix.name}.rows", matrix.data, (matrix.rows, -1)),
+            "input_ids",
+            self._initializer(f"{matrix.name}.row_scales", matrix.scales, (matrix.rows, matrix.blocks)),
+        ]
+        if matrix.zeros is not None:
+            inputs.append(self._initializer(f"{matrix.name}.row_zeros", matrix.zeros, (matrix.rows, -1)))
+        block = self._weights.recipe.block
+        rows = self._contrib(
+            "GatherBlockQuantized", inputs, weight, bits=bits, block_size=block, gather_axis=0, quantize_axis=1
+        )
+        if matrix.blocks * block == matrix.inputs:
+            return rows
+        start, stop = self._ints("zero", [0]), self._ints("hidden_size", [matrix.inputs])
+        return self._node("Slice", [rows, start, stop, self._ints("last_axis", [2])], f"{weight}.unpadded")
+
+    def norm(self, stream: Value, update: Value | None, weight: str) -> tuple[Value, Value]:
+        """See `Builder.norm`."""
+        scale = self._weights.vector([f"{weight}.weight"])
+        eps = self._spec.norm_eps
+        if update is None:
+            return self._simplified_norm(stream, scale, weight), stream
+        normed, total = weight, f"{weight}.sum"
+        self._add("SkipSimplifiedLayerNormalization", [stream, update, scale], [normed, "", "", total], epsilon=eps)
+        return normed, total
+
+    def linear(self, x: Value, weights: Sequence[str], *, bias: bool) -> Value:
+        """See `Builder.linear`."""
+        matrix = self._weights.matrix(weights)
+        b = self._weights.vector([f"{w}.bias" for w in weights]) if bias else ""
+        return self._product(x, matrix, b, matrix.name)
+
+    def attention(self, layer: int, qkv: Value, prefix: str) -> Value:
+        """See `Builder.attention`."""
+        spec = self._spec
+        queries: list[Value] = [qkv, "", ""]
+        if spec.qk_norm:
+            q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+            parts = [f"{prefix}.{name}" for name in "qkv"]
+            self._nodes.append(
+                helper.make_node("Split", [qkv, self._ints("qkv_split", [q, kv, kv])], parts, f"{prefix}.split", axis=-1)
+            )
+            queries = [
+                self._head_norm(parts[0], spec.heads, f"{prefix}.q_norm"),
+                self._head_norm(parts[1], spec.kv_heads, f"{prefix}.k_norm"),
+                parts[2],
+            ]
+        cache = [1, spec.kv_heads, "capacity", spec.head_dim]
+        past = [f"past.{layer}.{kind}" for kind in ("key", "value")]
+        present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
+        self._inputs += [_info(name, TensorProto.FLOAT, cache) for name in past]
+        self._outputs += [_info(name, TensorProto.FLOAT, cache) for name in present]
+        inputs = [*queries, *past, "seqlens_k", "total_sequence_length", self._cos, self._sin]
+        window = spec.window(layer)
+        self._add(
+            "GroupQueryAttention",
+            inputs,
+            [f"{prefix}.mixed", *present],
+            num_heads=spec.heads,
+            kv_num_heads=spec.kv_heads,
+            do_rotary=1,
+            scale=spec.head_dim**-0.5,
+            **({"local_window_size": window} if window else {}),
+        )
+        return f"{prefix}.mixed"
+
+    def gate(self, gate_up: Value) -> Value:
+        """See `Builder.gate`."""
+        width = self._spec.intermediate_size
+        gate, up = f"{gate_up}.gate", f"{gate_up}.up"
+        split = self._ints("gate_split", [width, width])
+        self._nodes.append(helper.make_node("Split", [gate_up, split], [gate, up], f"{gate_up}.split", axis=-1))
+        return self._node("Mul", [self._contrib("QuickGelu", [gate], f"{gate}.silu", alpha=1.0), up], f"{gate_up}.gated")
+
+    def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
+        """See `Builder.head`."""
+        flat = self._ints("flat_rows", [-1, self._spec.hidden_size])
+        rows = [
+            self._node("Gather", [self._node("Reshape", [x, flat], f"{x}.flat"), "logit_positions"], f"{x}.wanted", axis=0)
+            for x in (stream, update)
+        ]
+        normed, _ = self.norm(rows[0], rows[1], norm)
+        self._product(normed, self._weights.matrix([weight]), "", "logits")
+
+    def model(self) -> onnx.ModelProto:
+        """The finished graph, its weights in the weights file."""
+        graph = helper.make_graph(
+            self._nodes, "decoder", self._inputs, self._outputs, initializer=self._weights.initializers
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edgewise")
+
+    def _product(self, x: Value, matrix: StoredMatrix, bias: Value, output: Value) -> Value:
+        if matrix.scales is None:
+            w = self._widened(self._float_data(matrix))
+            product = self._contrib("FusedMatMul", [x, w], f"{output}.product" if bias else output, transB=1)
+            return self._node("Add", [product, bias], output) if bias else product
+        recipe = self._weights.recipe
+        inputs = [
+            x,
+            self._initializer(f"{matrix.name}.codes", matrix.data, None),
+            self._initializer(f"{matrix.name}.scales", matrix.scales, (matrix.rows * matrix.blocks,)),
+            self._initializer(f"{matrix.name}.zeros", matrix.zeros, (-1,)) if matrix.zeros is not None else "",
+            "",
+            bias,
+        ]
+        while not inputs[-1]:
+            inputs.pop()
+        return self._contrib(
+            "MatMulNBits",
+            inputs,
+            output,
+            K=matrix.inputs,
+            N=matrix.rows,
+            bits=recipe.bits,
+            block_size=recipe.block,
+            accuracy_level=_INT8_ACTIVATIONS,
+        )
+
+    def _head_norm(self, x: Value, heads: int, weight: str) -> Value:
+        """Norm of every head by itself: [1, tokens, heads · head_dim] keeps its shape."""
+        width = self._spec.head_dim
+        apart = self._node("Reshape", [x, self._ints(f"heads_{heads}", [0, 0, heads, width])], f"{x}.heads")
+        normed = self._simplified_norm(apart, self._weights.vector([f"{weight}.weight"]), weight)
+        return self._node("Reshape", [normed, self._ints(f"joined_{heads}", [0, 0, heads * width])], f"{weight}.joined")
+
+    def _simplified_norm(self, x: Value, scale: Value, output: Value) -> Value:
+        # Registered in ONNX's own domain by ONNX Runtime.
+        return self._node("SimplifiedLayerNormalization", [x, scale], output, axis=-1, epsilon=self._spec.norm_eps)
+
+    def _float_data(self, matrix: StoredMatrix) -> Value:
+        return self._initializer(f"{matrix.name}.weight", matrix.data, None)
+
+    def _widened(self, x: Value) -> Value:
+        """fp16 weights as float32; ONNX Runtime does this once, when it loads."""
+        if self._weights.recipe.weights != "fp16":
+            return x
+        return self._node("Cast", [x], f"{x}.float32", to=TensorProto.FLOAT)
+
+    def _initializer(self, name: str, region: Any, shape: tuple[int, ...] | None) -> Value:
+        if name not in self._stored:
+            self._stored.add(name)
+            if shape and -1 in shape:
+                elements = int(np.prod(region.shape, dtype=np.int64))
+                rest = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
+                shape = tuple(elements // rest if n == -1 else n for n in shape)
+            self._weights.initializers.append(region.tensor(name, shape))
+        return name
+
+    def _ints(self, name: str, values: list[int]) -> Value:
+        if name not in self._stored:
+            self._stored.add(name)
+            self._weights.initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+        return name
+
+    def _node(self, op: str, inputs: Sequence[Value], output: Value, **attributes: Any) -> Value:
+        self._nodes.append(helper.make_node(op, list(inputs), [output], output, **attributes))
+        return output
+
+    def _contrib(self, op: str, inputs: Sequence[Value], output: Value, **attributes: Any) -> Value:
+        self._add(op, inputs, [output], **attributes)
+        return output
+
+    def _add(self, op: str, inputs: Sequence[Value], outputs: Sequence[Value], **attributes: Any) -> None:
+        node = helper.make_node(op, list(inputs), list(outputs), outputs[0], domain=_CONTRIB, **attributes)
+        self._nodes.append(node)
+
+
+def _info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)

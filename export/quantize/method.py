@@ -1,0 +1,37 @@
+"""What a quantization method is: rows of floats in, codes, scales and zero points per block out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Rows in blocks along the input dimension: weight = (code − zero) · scale.
+
+    codes: uint8 [rows, blocks, block]; scales: float32 [rows, blocks]; zeros: uint8 [rows, blocks], or None for the
+    middle code 2^(bits − 1) everywhere.
+    """
+
+    codes: NDArray[np.uint8]
+    scales: Rows
+    zeros: NDArray[np.uint8] | None
+
+    def dequantize(self, bits: int) -> Rows:
+        """The weights the codes stand for, float32 [rows, blocks · block]."""
+        zeros = np.float32(1 << (bits - 1)) if self.zeros is None else self.zeros[..., None].astype(np.float32)
+        weights = (self.codes.astype(np.float32) - zeros) * self.scales[..., None]
+        return weights.reshape(len(self.codes), -1)
+
+
+class Method(Protocol):
+    """A way to choose codes. Called with a few rows of one tensor at a time, from several threads."""
+
+    def quantize(self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
+        """Quantize float32 [rows, inputs] of `tensor`, starting at `first_row`; inputs is a multiple of `block`."""

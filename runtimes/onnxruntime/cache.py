@@ -1,0 +1,189 @@
+"""The KV cache of one sequence for ONNX Runtime: a buffer a layer for keys and one for values, grown by copying.
+
+GroupQueryAttention reads and writes one contiguous buffer [1, kv_heads, capacity, head_dim], bound both as past and as
+present. Room is taken in blocks of tokens as the sequence grows, never for the whole context at the start.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.artifact import Artifact
+from edge.errors import ContextExceeded, EngineFailed, InvalidArgument
+from runtimes.budget import Budget
+from runtimes.protocol import LayerGroup
+
+BLOCK = 128
+"""Tokens by which room is rounded up."""
+# Room taken beyond what is asked for, as a part of what is there: few copies without much waste.
+_AHEAD = 8
+
+Buffer = NDArray[np.float32]
+
+
+class OnnxRuntimeCache:
+    """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
+
+    def __init__(self, artifact: Artifact, context: int, budget: Budget) -> None:
+        self._artifact = artifact
+        self._spec = artifact.spec
+        self._context = context
+        self._budget = budget
+        self._length = 0
+        self._capacity = 0
+        self._buffers = [self._empty(0) for _ in range(2 * self._spec.layers)]
+        self.bindings: dict[str, Any] = {}
+        """What the engine bound to these buffers; dropped when they change."""
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return self._length
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit before the next growth."""
+        return self._capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, room included."""
+        return self._bytes(self._capacity)
+
+    @property
+    def layers(self) -> tuple[LayerGroup, ...]:
+        """What is held, by group of layers."""
+        return tuple(
+            LayerGroup(group.kind, group.layers, self._length, group.bytes_per_token * self._capacity)
+            for group in self._artifact.manifest.kv
+        )
+
+    def buffers(self) -> list[tuple[Buffer, Buffer]]:
+        """(keys, values) of each layer, float32 [1, kv_heads, capacity, head_dim]; only `length` tokens are written."""
+        return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
+
+    def reserve(self, tokens: int) -> None:
+        """See `Cache.reserve`."""
+        self.grow(self.check(tokens))
+
+    def check(self, tokens: int) -> int:
+        """The capacity that `tokens` more need; the present one where they fit.
+
+        Raises:
+            ContextExceeded
+        """
+        needed = self._length + tokens
+        if needed > self._context:
+            raise ContextExceeded(
+                f"{needed} tokens ({self._length} held, {tokens} more) do not fit the context of {self._context}; "
+                "shorten the prompt, reset the conversation or load with a larger context"
+            )
+        if needed <= self._capacity:
+            return self._capacity
+        ahead = max(needed, self._capacity + self._capacity // _AHEAD)
+        return min(self._context, -(-ahead // BLOCK) * BLOCK)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` tokens in all, a layer at a time.
+
+        Raises:
+            MemoryExceeded: nothing has changed.
+        """
+        if capacity <= self._capacity:
+            return
+        self._budget.take(self._bytes(capacity) - self._bytes(self._capacity), f"room for {capacity} tokens")
+        self._move(capacity, self._length)
+
+    def truncate(self, length: int) -> None:
+        """See `Cache.truncate`."""
+        self._check_range(0, length)
+        self._length = length
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` that a run has written behind those held."""
+        self._length += tokens
+
+    def fork(self, length: int) -> OnnxRuntimeCache:
+        """See `Cache.fork`."""
+        self._check_range(0, length)
+        other = OnnxRuntimeCache(self._artifact, self._context, self._budget)
+        other.reserve(length)
+        for mine, theirs in zip(self._buffers, other._buffers, strict=True):
+            theirs[:, :, :length] = mine[:, :, :length]
+        other._length = length
+        return other
+
+    def export(self, start: int, stop: int) -> bytes:
+        """See `Cache.export`: a line of JSON, then each layer's keys and values, float32 little-endian."""
+        self._check_range(start, stop)
+        parts = [np.ascontiguousarray(b[:, :, start:stop]).astype("<f4", copy=False) for b in self._buffers]
+        header = json.dumps(self._header(start, stop)).encode() + b"\n"
+        return header + b"".join(part.tobytes() for part in parts)
+
+    def adopt(self, data: bytes) -> None:
+        """See `Cache.adopt`.
+
+        Raises:
+            InvalidArgument: it is no export of this model, or does not follow on the tokens held.
+        """
+        line, _, body = data.partition(b"\n")
+        try:
+            header = json.loads(line)
+            start, stop = int(header["start"]), int(header["stop"])
+        except (ValueError, KeyError, TypeError):
+            raise InvalidArgument("the KV data has no header; give the bytes that Cache.export returned") from None
+        expected = self._bytes(stop - start)
+        if header != self._header(start, stop) or start != self._length or len(body) != expected:
+            raise InvalidArgument(
+                f"KV data {header} with {len(body)} bytes does not follow on {self._length} tokens of this model "
+                f"({self._header(start, stop)}, {expected} bytes); export it from the same artifact"
+            )
+        self.reserve(stop - start)
+        parts = np.frombuffer(body, "<f4").reshape(len(self._buffers), 1, self._spec.kv_heads, stop - start, -1)
+        for buffer, part in zip(self._buffers, parts, strict=True):
+            buffer[:, :, start:stop] = part
+        self._length = stop
+
+    def close(self) -> None:
+        """See `Cache.close`."""
+        self._budget.give(self.nbytes)
+        self._length = 0
+        self._move(0, 0)
+
+    def require_open(self, engine_budget: Budget) -> None:
+        """Raises EngineFailed where the cache belongs to another engine."""
+        if self._budget is not engine_budget:
+            raise EngineFailed("the cache belongs to another engine; use the one that made it")
+
+    def __del__(self) -> None:
+        # A cache dropped without close gives its bytes back all the same.
+        if self.__dict__.get("_capacity"):
+            self._budget.give(self.nbytes)
+            self._capacity = 0
+
+    def _move(self, capacity: int, length: int) -> None:
+        self.bindings.clear()
+        for i, old in enumerate(self._buffers):
+            new = self._empty(capacity)
+            new[:, :, :length] = old[:, :, :length]
+            self._buffers[i] = new
+        self._capacity = capacity
+
+    def _empty(self, capacity: int) -> Buffer:
+        return np.empty((1, self._spec.kv_heads, capacity, self._spec.head_dim), np.float32)
+
+    def _bytes(self, tokens: int) -> int:
+        return self._artifact.manifest.kv_bytes_per_token * tokens
+
+    def _header(self, start: int, stop: int) -> dict[str, Any]:
+        spec = self._spec
+        shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
+        return {"type": "float32", **shape, "start": start, "stop": stop}
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self._length:
+            raise InvalidArgument(f"tokens [{start}, {stop}) are not among the {self._length} held")

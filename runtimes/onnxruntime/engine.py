@@ -1,0 +1,181 @@
+"""The ONNX Runtime engine: prefill in chunks, decode in place, both on buffers bound once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edge.artifact import Artifact
+from edge.errors import Cancelled, EngineFailed, InvalidArgument, MemoryExceeded
+from runtimes.budget import Budget
+from runtimes.onnxruntime.cache import OnnxRuntimeCache
+from runtimes.onnxruntime.session import failed, onnxruntime, open_session
+from runtimes.protocol import CancelToken, Logits, Step
+
+CHUNK = 256
+"""Tokens of one prefill call: bounds the workspace, costs little speed."""
+
+
+class OnnxRuntimeEngine:
+    """See `runtimes.protocol.Engine`. One run at a time; `cancel` may come from any thread."""
+
+    name = "onnxruntime"
+
+    def __init__(self, artifact: Artifact, threads: int, context: int, kv_budget: int | None) -> None:
+        variant = artifact.variant(self.name)
+        self._ort = onnxruntime()
+        self._session: Any = open_session(artifact, variant, threads)
+        self._artifact = artifact
+        self._budget = Budget(kv_budget)
+        self.threads = threads
+        self.context = context
+        self.weight_bytes = artifact.manifest.weight_bytes
+
+    def new_cache(self) -> OnnxRuntimeCache:
+        """See `Engine.new_cache`."""
+        return OnnxRuntimeCache(self._artifact, self.context, self._budget)
+
+    def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
+        """See `Engine.run`. Sequences run one behind the other: the stock operators want one buffer a call."""
+        if self._session is None:
+            raise EngineFailed("the engine is closed; load the artifact again")
+        caches = [self._checked(step) for step in steps]
+        if len({id(cache) for cache in caches}) != len(caches):
+            raise InvalidArgument("two steps of one call name the same cache; run them in two calls")
+        self._reserve(steps, caches)
+        return [self._step(step, cache, cancel) for step, cache in zip(steps, caches, strict=True)]
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session = None
+
+    def _checked(self, step: Step) -> OnnxRuntimeCache:
+        cache = step.cache
+        if not isinstance(cache, OnnxRuntimeCache):
+            raise EngineFailed(f"a {type(cache).__name__} is no cache of this engine; use engine.new_cache()")
+        cache.require_open(self._budget)
+        if not len(step.tokens):
+            raise InvalidArgument("a step has no tokens; give at least one")
+        for position in step.logits_at:
+            if not 0 <= position < len(step.tokens):
+                raise InvalidArgument(f"logits at {position} are not among the step's {len(step.tokens)} tokens")
+        vocab = self._artifact.spec.vocab_size
+        for token in step.tokens:
+            if not 0 <= token < vocab:
+                raise InvalidArgument(f"token {token} is not in the vocabulary of {vocab}")
+        return cache
+
+    def _reserve(self, steps: Sequence[Step], caches: Sequence[OnnxRuntimeCache]) -> None:
+        """Room for all steps or for none."""
+        wanted = [cache.check(len(step.tokens)) for step, cache in zip(steps, caches, strict=True)]
+        token = self._artifact.manifest.kv_bytes_per_token
+        more = sum(token * max(0, w - c.capacity) for w, c in zip(wanted, caches, strict=True))
+        self._budget.take(more, f"the cache of {len(steps)} sequence(s)")
+        self._budget.give(more)
+        for capacity, cache in zip(wanted, caches, strict=True):
+            try:
+                cache.grow(capacity)
+            except MemoryError:
+                raise MemoryExceeded(
+                    f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
+                ) from None
+
+    def _step(self, step: Step, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
+        before = cache.length
+        tokens = np.asarray(step.tokens, np.int64)
+        wanted = np.asarray(step.logits_at, np.int64)
+        out = np.empty((len(wanted), self._artifact.spec.vocab_size), np.float32)
+        try:
+            if len(tokens) == 1 and len(wanted) == 1:
+                out[0] = self._decode(int(tokens[0]), cache, cancel)
+                return out
+            for start in range(0, len(tokens), CHUNK):
+                chunk = tokens[start : start + CHUNK]
+                inside = (wanted >= start) & (wanted < start + len(chunk))
+                out[inside] = self._prefill(chunk, wanted[inside] - start, cache, cancel)
+        except BaseException:
+            cache.truncate(min(before, cache.length))
+            raise
+        return out
+
+    def _prefill(
+        self, tokens: np.ndarray, wanted: np.ndarray, cache: OnnxRuntimeCache, cancel: CancelToken | None
+    ) -> Logits:
+        binding = self._bound(cache, "prefill")
+        # A graph run needs one position at least; its logits are dropped where none was asked for.
+        positions = wanted if len(wanted) else np.zeros(1, np.int64)
+        binding.bind_cpu_input("input_ids", tokens[None])
+        binding.bind_cpu_input("seqlens_k", np.array([cache.length + len(tokens) - 1], np.int32))
+        binding.bind_cpu_input("total_sequence_length", np.array([cache.length + len(tokens)], np.int32))
+        binding.bind_cpu_input("logit_positions", positions)
+        binding.bind_output("logits", "cpu")
+        self._call(binding, cancel)
+        cache.advance(len(tokens))
+        logits: Logits = binding.get_outputs()[-1].numpy()
+        return logits[: len(wanted)]
+
+    def _decode(self, token: int, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
+        """One token through buffers bound once: only their contents change. float32 [vocab], valid until the next run."""
+        bound = cache.bindings.get("decode")
+        if bound is None:
+            bound = cache.bindings["decode"] = _DecodeBinding(self, cache)
+        bound.ids[0, 0] = token
+        bound.last[0] = cache.length
+        bound.total[0] = cache.length + 1
+        self._call(bound.binding, cancel)
+        cache.advance(1)
+        logits: Logits = bound.logits[0]
+        return logits
+
+    def _bound(self, cache: OnnxRuntimeCache, kind: str) -> Any:
+        """An IOBinding with the cache's buffers bound both as past and as present."""
+        binding = cache.bindings.get(kind)
+        if binding is None:
+            binding = cache.bindings[kind] = self.bind_cache(cache)
+        return binding
+
+    def bind_cache(self, cache: OnnxRuntimeCache) -> Any:
+        """A new IOBinding with the cache's buffers bound both as past and as present."""
+        binding = self._session.io_binding()
+        for layer, buffers in enumerate(cache.buffers()):
+            for kind, buffer in zip(("key", "value"), buffers, strict=True):
+                value = self._ort.OrtValue.ortvalue_from_numpy(buffer)
+                binding.bind_ortvalue_input(f"past.{layer}.{kind}", value)
+                binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+        return binding
+
+    def _call(self, binding: Any, cancel: CancelToken | None) -> None:
+        options = self._ort.RunOptions()
+        if cancel is not None:
+            cancel.on_cancel(lambda: setattr(options, "terminate", True))
+        try:
+            self._session.run_with_iobinding(binding, options)
+        except Exception as e:
+            if cancel is not None and cancel.cancelled:
+                raise Cancelled("the run was cancelled") from None
+            raise failed("run the model", e) from e
+        finally:
+            if cancel is not None:
+                cancel.on_cancel(None)
+        if cancel is not None and cancel.cancelled:
+            raise Cancelled("the run was cancelled")
+
+
+class _DecodeBinding:
+    """Inputs and logits of a one-token run, bound once for as long as the cache's buffers stay."""
+
+    def __init__(self, engine: OnnxRuntimeEngine, cache: OnnxRuntimeCache) -> None:
+        make = engine._ort.OrtValue.ortvalue_from_numpy
+        self.ids = np.zeros((1, 1), np.int64)
+        self.last = np.zeros(1, np.int32)
+        self.total = np.zeros(1, np.int32)
+        self.logits = np.zeros((1, engine._artifact.spec.vocab_size), np.float32)
+        self._first = np.zeros(1, np.int64)
+        self.binding = engine.bind_cache(cache)
+        self.binding.bind_ortvalue_input("input_ids", make(self.ids))
+        self.binding.bind_ortvalue_input("seqlens_k", make(self.last))
+        self.binding.bind_ortvalue_input("total_sequence_length", make(self.total))
+        self.binding.bind_ortvalue_input("logit_positions", make(self._first))
+        self.binding.bind_ortvalue_output("logits", make(self.logits))

@@ -1,0 +1,100 @@
+"""Opening an ONNX Runtime session: versions checked, options chosen, errors in our words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge.artifact import Artifact, Variant
+from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
+
+OLDEST = "1.23.2"
+_ERRORS_ONLY = 3
+
+
+def onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        MissingExtra: it is not installed.
+        EngineTooOld: it is older than any artifact needs.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as e:
+        raise MissingExtra(
+            f"no engine is installed ({e}); install one: pip install 'edgewise[cpu]', or 'edgewise[gpu]' for CUDA"
+        ) from None
+    check_version(ort.__version__, OLDEST)
+    # Some builds of ONNX Runtime report usage: nothing leaves the board.
+    ort.disable_telemetry_events()
+    return ort
+
+
+def check_version(installed: str, oldest: str) -> None:
+    """Compare versions by their numbers.
+
+    Raises:
+        EngineTooOld: `installed` is older than `oldest`.
+    """
+    if _numbers(installed) < _numbers(oldest):
+        raise EngineTooOld(
+            f"onnxruntime {installed} is older than {oldest}, which this needs; "
+            f"upgrade: pip install 'onnxruntime>={oldest}'"
+        )
+
+
+def open_session(artifact: Artifact, variant: Variant, threads: int) -> Any:
+    """An InferenceSession for `variant`, on the CPU.
+
+    Raises:
+        MissingExtra, EngineTooOld, EngineFailed
+    """
+    ort = onnxruntime()
+    check_version(ort.__version__, variant.requires)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Threads spin between the operators of a run and sleep as soon as it ends.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    path = artifact.file(variant.model)
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
+    _check_interface(session, artifact, path)
+    return session
+
+
+def failed(what: str, e: Exception) -> EngineError:
+    """The error for a call of ONNX Runtime that failed."""
+    return EngineFailed(f"onnxruntime failed to {what}: {_first_line(e)}; verify the artifact with: edge verify")
+
+
+def _check_interface(session: Any, artifact: Artifact, path: Path) -> None:
+    """The graph's inputs are what the manifest's spec promises: a cache of other sizes would be written past its end."""
+    spec = artifact.spec
+    inputs = {i.name: i.shape for i in session.get_inputs()}
+    for layer in range(spec.layers):
+        for kind in ("key", "value"):
+            shape = inputs.pop(f"past.{layer}.{kind}", None)
+            if shape is None or len(shape) != 4 or shape[1] != spec.kv_heads or shape[3] != spec.head_dim:
+                raise ArtifactCorrupt(
+                    f"{path}: past.{layer}.{kind} is {shape}, edge.json promises [1, {spec.kv_heads}, capacity, "
+                    f"{spec.head_dim}]; export the artifact again"
+                )
+    if set(inputs) != {"input_ids", "seqlens_k", "total_sequence_length", "logit_positions"}:
+        raise ArtifactCorrupt(f"{path}: the graph's inputs are {sorted(inputs)}; export the artifact again")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = []
+    for part in version.split(".")[:3]:
+        digits = "".join(c for c in part if c.isdigit())
+        parts.append(int(digits) if digits else 0)
+    return tuple(parts)
+
+
+def _first_line(e: Exception) -> str:
+    return (str(e).strip().splitlines() or [type(e).__name__])[0]

@@ -1,0 +1,127 @@
+"""The engine protocol: what the runtime asks of any engine, and nothing more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Layers whose KV is kept alike: what a cache holds of them."""
+
+    kind: str
+    layers: tuple[int, ...]
+    tokens: int
+    nbytes: int
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Engine-owned KV memory of one sequence."""
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, room included."""
+
+    @property
+    def layers(self) -> tuple[LayerGroup, ...]:
+        """What is held, by group of layers."""
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` more.
+
+        Raises:
+            ContextExceeded: the context does not hold them.
+            MemoryExceeded: the budget does not hold them. In both cases nothing has changed.
+        """
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+
+    def fork(self, length: int) -> Cache:
+        """A new cache holding the first `length` tokens of this one."""
+
+    def export(self, start: int, stop: int) -> bytes:
+        """The KV of tokens [start, stop), to be given to `adopt`."""
+
+    def adopt(self, data: bytes) -> None:
+        """Append what `export` gave; the tokens must follow on those already held."""
+
+    def close(self) -> None:
+        """Give the memory back; the cache is empty afterwards."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tokens to run behind what `cache` holds; logits are wanted at `logits_at` (indices into `tokens`)."""
+
+    tokens: Sequence[int]
+    cache: Cache
+    logits_at: Sequence[int]
+
+
+class CancelToken:
+    """Cancels a run from another thread: between chunks, and inside one where the engine can."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._abort: Callable[[], None] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._event.is_set()
+
+    def cancel(self) -> None:
+        """Ask the run to stop; returns at once, may be called more than once."""
+        with self._lock:
+            self._event.set()
+            if self._abort is not None:
+                self._abort()
+
+    def on_cancel(self, abort: Callable[[], None] | None) -> None:
+        """Set what stops the call in flight; called at once if the token is cancelled already."""
+        with self._lock:
+            self._abort = abort
+            if abort is not None and self._event.is_set():
+                abort()
+
+
+class Engine(Protocol):
+    """Runs one model."""
+
+    name: str
+    threads: int
+    context: int
+    weight_bytes: int
+
+    def new_cache(self) -> Cache:
+        """An empty cache for one sequence."""
+
+    def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
+        """Run every step; a cache grows by its tokens, all of them or none.
+
+        Returns:
+            For each step float32 logits of shape [len(logits_at), vocab].
+
+        Raises:
+            ContextExceeded, MemoryExceeded: before anything is written, for all steps.
+            Cancelled: the cancel token was set; the caches of unfinished steps are as before.
+            EngineFailed: the engine refused.
+        """
+
+    def close(self) -> None:
+        """Release the model; further runs raise EngineFailed."""

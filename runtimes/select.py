@@ -1,0 +1,45 @@
+"""Choosing and opening an engine for an artifact."""
+
+from __future__ import annotations
+
+from edge.artifact import Artifact
+from edge.errors import EngineError, InvalidArgument
+from runtimes.onnxruntime import OnnxRuntimeEngine
+from runtimes.protocol import Engine
+from runtimes.threads import default_threads
+
+ENGINES = {"onnxruntime": OnnxRuntimeEngine}
+
+
+def open_engine(
+    artifact: Artifact,
+    engine: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    kv_budget: int | None = None,
+) -> Engine:
+    """Open the artifact's variant for `engine`; `auto` takes the first that this version knows.
+
+    Args:
+        artifact: what to run.
+        engine: `auto` or an engine's name.
+        threads: threads of a run; by default the physical cores available.
+        context: tokens a sequence may have, at most the model's own context, which is the default.
+        kv_budget: bytes that all caches together may take; None is no limit.
+
+    Raises:
+        InvalidArgument, MissingExtra, EngineError, ArtifactError
+    """
+    if threads is not None and threads < 1:
+        raise InvalidArgument(f"threads is {threads}; give 1 or more, or none for the cores available")
+    longest = artifact.spec.context
+    if context is not None and not 1 <= context <= longest:
+        raise InvalidArgument(f"context is {context}; this model takes from 1 to {longest} tokens")
+    if engine == "auto":
+        names = [variant.engine for variant in artifact.manifest.variants if variant.engine in ENGINES]
+        if not names:
+            raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")
+        engine = names[0]
+    elif engine not in ENGINES:
+        raise InvalidArgument(f"engine {engine!r} is unknown; choose auto or one of {', '.join(ENGINES)}")
+    return ENGINES[engine](artifact, threads or default_threads(), context or longest, kv_budget)
