@@ -64,7 +64,7 @@ class Chat:
         context = self._model.engine.context
         if len(prompt) > context:
             raise ContextExceeded(
-                f"the conversation has {len(prompt)} tokens with this message and the context holds {context}; "
+                f"with this message the chat has {len(prompt)} tokens and the context holds {context}; "
                 "send a shorter message, reset the chat, or load the model with a larger context"
             )
         self._answer = self._model.start(

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.artifact import Artifact, ModelSpec, open_artifact
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
@@ -37,6 +35,7 @@ class Model:
         """Seconds from the call of `load` to here."""
         self.tokenizer = Tokenizer(artifact.tokenizer_json)
         self._end_ids = _end_ids(artifact.generation)
+        self._special_tokens = _special_tokens(artifact.generation)
         self._defaults = sampling_defaults(artifact.generation)
 
     @property
@@ -57,8 +56,7 @@ class Model:
                 f"{self.artifact.path} has no chat template, so it cannot chat; "
                 "use raw prompts (edge run --raw)"
             )
-        special = self.artifact.generation.get("special_tokens") or {}
-        return ChatTemplate(source, {k: v for k, v in special.items() if isinstance(v, str)})
+        return ChatTemplate(source, self._special_tokens)
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids of `text`; `special` adds what the tokenizer puts around a text, such as a BOS token."""
@@ -227,9 +225,18 @@ def sampling_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _end_ids(generation: Mapping[str, Any]) -> frozenset[int]:
     ids = generation.get("eos_token_id")
-    ids = [ids] if isinstance(ids, (int, np.integer)) else ids
     if not isinstance(ids, list) or not all(isinstance(id, int) for id in ids):
         raise ArtifactCorrupt(
             f"generation.json: eos_token_id is {ids!r}, not a list of token ids; export the artifact again"
         )
     return frozenset(ids)
+
+
+def _special_tokens(generation: Mapping[str, Any]) -> dict[str, str]:
+    """The texts that a chat template may name, such as `bos_token`."""
+    tokens = generation.get("special_tokens") or {}
+    if not isinstance(tokens, dict):
+        raise ArtifactCorrupt(
+            f"generation.json: special_tokens is {tokens!r}, not an object; export the artifact again"
+        )
+    return {name: text for name, text in tokens.items() if isinstance(text, str)}

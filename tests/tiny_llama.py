@@ -38,8 +38,8 @@ CONFIG: dict[str, Any] = {
 def write_tiny_llama(folder: Path, *, seed: int = 0) -> Path:
     """Write a Hugging Face folder with random float32 weights.
 
-    Tokens are the special ones and the 256 bytes. Only letters and the space have an embedding other than zero,
-    hence a logit other than zero: greedy answers are legible and never end by themselves.
+    Tokens are the special ones and the 256 bytes. Only letters and the space have an embedding other than
+    zero, hence a logit other than zero: greedy answers are legible and never end by themselves.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()

@@ -23,7 +23,7 @@ import click
 from edge.cli.output import print_json
 from edge.errors import EdgeError
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+FAILED, SIGNALLED, PIPE_CLOSED = 1, 128, 141
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,28 +43,22 @@ def guarded(body: Callable[[], None], *, as_json: bool) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return PIPE_CLOSED
-    except OSError as e:
-        _drop_stdout()
-        _to_stderr(f"error: stdout: {e.strerror or e}")
+    except OSError:
+        _drop_stdout()  # where the error was to be told as JSON; stderr has told it
         return FAILED
 
 
 def _explained(body: Callable[[], None], as_json: bool) -> int:
     try:
         with _signals_raised():
-            body()
-        sys.stdout.flush()
-        return 0
-    except click.exceptions.Exit as e:
-        sys.stdout.flush()
-        return e.exit_code
+            return _flushed(body)
     except BrokenPipeError:
         raise
     except (EdgeError, click.ClickException, click.Abort, KeyboardInterrupt, OSError, MemoryError) as e:
         kind, message, code = _told(e)
         if os.environ.get("EDGE_TRACEBACK") == "1":
             traceback.print_exc()
-        _to_stderr(message if code >= INTERRUPTED else f"error: {message}")
+        _to_stderr(message if code > SIGNALLED else f"error: {message}")
         if isinstance(e, click.UsageError):
             _to_stderr(f"see: {e.ctx.command_path if e.ctx else 'edge'} --help")
         if as_json:
@@ -78,13 +72,23 @@ def _explained(body: Callable[[], None], as_json: bool) -> int:
         raise
 
 
+def _flushed(body: Callable[[], None]) -> int:
+    code = 0
+    try:
+        body()
+    except click.exceptions.Exit as e:
+        code = e.exit_code
+    sys.stdout.flush()
+    return code
+
+
 def _told(error: BaseException) -> tuple[str, str, int]:
     """Kind, message and exit code."""
     kind = type(error).__name__
     if isinstance(error, Terminated):
-        return kind, f"ended by {error}", 128 + error.number
+        return kind, f"ended by {error}", SIGNALLED + error.number
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return "Interrupted", "interrupted", INTERRUPTED
+        return "Interrupted", "interrupted", SIGNALLED + signal.SIGINT
     if isinstance(error, click.UsageError):
         return "UsageError", error.format_message(), error.exit_code
     if isinstance(error, click.ClickException):
@@ -92,7 +96,8 @@ def _told(error: BaseException) -> tuple[str, str, int]:
     if isinstance(error, MemoryError):
         return kind, "out of memory; give a shorter --context, or take a smaller model", FAILED
     if isinstance(error, OSError) and not isinstance(error, EdgeError):
-        return kind, f"{error.filename or 'system'}: {error.strerror or error}", FAILED
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return kind, f"{where}{error.strerror or error}", FAILED
     return kind, str(error), FAILED
 
 

@@ -57,11 +57,11 @@ def count(number: float) -> str:
 
 def seconds(value: float) -> str:
     """A duration: 85 ms, 1.2 s, 3 min 20 s."""
-    if value < 1:
+    if value < 0.9995:
         return f"{1000 * value:.0f} ms"
-    if value < 100:
+    if value < 99.95:
         return f"{value:.1f} s"
-    return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return "{} min {} s".format(*divmod(round(value), 60))
 
 
 def _scaled(value: float, units: Sequence[str]) -> str:

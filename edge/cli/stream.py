@@ -33,9 +33,9 @@ def pieces(generation: Cancellable) -> Generator[str, None, None]:
             made.put(None)
 
     worker = threading.Thread(target=work, name="generation", daemon=True)
-    worker.start()
     finished = False
     try:
+        worker.start()
         while True:
             item = made.get()
             if isinstance(item, str):
@@ -48,7 +48,8 @@ def pieces(generation: Cancellable) -> Generator[str, None, None]:
     finally:
         if not finished:
             generation.cancel()
-        worker.join()
+        if worker.is_alive():
+            worker.join()
 
 
 def print_answer(generation: Cancellable) -> None:

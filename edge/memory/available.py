@@ -22,9 +22,7 @@ _V1 = _Controller(
     ("sys/fs/cgroup/memory",), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 )
 # Where both versions are mounted, the second is below `unified`.
-_V2 = _Controller(
-    ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max", "memory.current", "inactive_file"
-)
+_V2 = _Controller(("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max", "memory.current", "inactive_file")
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -43,8 +41,9 @@ def _system(root: Path) -> int:
 def _groups(root: Path) -> Iterator[int]:
     """What each group above this process has left of its limit."""
     for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        _, _, rest = line.partition(":")
+        controllers, colon, name = rest.partition(":")
+        if not colon or (controllers and "memory" not in controllers.split(",")):
             continue
         version = _V1 if controllers else _V2
         for mount in version.mounts:

@@ -28,7 +28,7 @@ def read_bandwidth(threads: int, *, rounds: int = 8, buffer_bytes: int | None = 
     shares = np.array_split(np.ones(size, np.uint8), threads)
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(rounds + 1):
+        for _ in range(rounds):
             spans = list(pool.map(_read, shares))
             elapsed = max(end for _, end in spans) - min(start for start, _ in spans)
             best = max(best, size / elapsed)

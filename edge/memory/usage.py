@@ -42,4 +42,5 @@ def _fields(status: Path) -> dict[str, int]:
     except OSError:
         return {}
     words = [line.split() for line in lines]
-    return {w[0].rstrip(":"): int(w[1]) * 1024 for w in words if len(w) == 3 and w[2] == "kB" and w[1].isdigit()}
+    sizes = [w for w in words if len(w) == 3 and w[1].isdigit() and w[2] == "kB"]
+    return {w[0].rstrip(":"): int(w[1]) * 1024 for w in sizes}

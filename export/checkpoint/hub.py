@@ -13,6 +13,7 @@ from edge.errors import CheckpointNotFound
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.dependency import dependency
 from export.checkpoint.folder import open_folder
+from export.checkpoint.hub_blob import fetch_blob
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("download"), the bytes fetched so far and, as far as known, in all."""
@@ -32,7 +33,9 @@ WANTED = [
     "model-*.safetensors",
 ]
 
-_BYTES_BAR = "huggingface_hub.snapshot_download"
+# Of the client's bars these two count bytes: of a whole snapshot, and of one file.
+_BYTES_BARS = ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
+_LARGE = 32 << 20
 
 
 def open_hub(hub_id: str, progress: Progress | None = None) -> Checkpoint:
@@ -47,23 +50,22 @@ def open_hub(hub_id: str, progress: Progress | None = None) -> Checkpoint:
     match = HUB_ID.fullmatch(hub_id)
     if match is None:
         raise CheckpointNotFound(f"{hub_id!r:.200} is no hub id; write org/name or org/name@revision")
-    folder = download(match[1], match[2], progress)
+    folder = download(match[1], match[2], progress or (lambda stage, done, total: None))
+    if not (folder / "config.json").is_file():
+        raise CheckpointNotFound(
+            f"{hub_id}: there is no config.json in this repository; choose one with config.json and safetensors, "
+            "or download its GGUF and name that file"
+        )
     checkpoint = open_folder(folder, hub_id)
     provenance = {**checkpoint.provenance, "repository": match[1], "revision": folder.name}
     return replace(checkpoint, provenance=provenance)
 
 
-def download(repository: str, revision: str | None, progress: Progress | None) -> Path:
+def download(repository: str, revision: str | None, progress: Progress) -> Path:
     """Fetch the files an export needs and return their folder in the hub's cache; errors as `open_hub`."""
     hub, errors = dependency("huggingface_hub"), dependency("huggingface_hub.errors")
     try:
-        folder = hub.snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=WANTED,
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
-            tqdm_class=_bar(progress),
-        )
+        return _fetch(hub, errors, repository, revision, progress)
     except errors.GatedRepoError as e:
         raise CheckpointNotFound(
             f"{repository}: the repository is gated; accept its terms on the hub and set HF_TOKEN"
@@ -87,25 +89,50 @@ def download(repository: str, revision: str | None, progress: Progress | None) -
             f"{repository}: the download failed ({_first_line(e)}); "
             "run the same command again, it goes on where it stopped"
         ) from e
-    return Path(folder)
 
 
-def _bar(progress: Progress | None) -> Any:
-    """A progress bar in the client's form that hands bytes to `progress` and draws nothing."""
+def _fetch(hub: Any, errors: Any, repository: str, revision: str | None, progress: Progress) -> Path:
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    options = {"repo_id": repository, "allow_patterns": WANTED, "endpoint": endpoint}
+    try:
+        files = hub.snapshot_download(**options, revision=revision, dry_run=True, tqdm_class=_bar(_Meter()))
+    except errors.DryRunError:
+        # Without the hub the client may still have all of it, or knows why not.
+        return Path(hub.snapshot_download(**options, revision=revision, tqdm_class=_bar(_Meter())))
+    absent = [file for file in files if file.will_download]
+    bar = _bar(_Meter(sum(file.file_size or 0 for file in absent), progress))
+    for file in absent:
+        if (file.file_size or 0) >= _LARGE and "/" not in file.filename:
+            fetch_blob(repository, file, endpoint, bar)
+    return Path(hub.snapshot_download(**options, revision=revision, tqdm_class=bar))
+
+
+class _Meter:
+    """Bytes fetched, of all files together."""
+
+    def __init__(self, total: int = 0, progress: Progress | None = None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def add(self, nbytes: float) -> None:
+        self._done += int(nbytes)
+        if self._progress is not None and nbytes:
+            self._progress("download", self._done, max(self._done, self._total))
+
+
+def _bar(meter: _Meter) -> Any:
+    """A class of progress bars in the client's form that tell `meter` their bytes and draw nothing."""
     base = dependency("huggingface_hub.utils").tqdm
 
     class Bar(base):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # Of the bars of a snapshot this one counts the bytes of all files, those fetched before included.
-            self._reports = kwargs.get("name") == _BYTES_BAR and kwargs.get("unit") == "B"
-            self._done = 0
+            self._counts = kwargs.get("name") in _BYTES_BARS and kwargs.get("unit") == "B"
             super().__init__(*args, **{**kwargs, "disable": True})
             self.total = kwargs.get("total")
+            self.update(kwargs.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> bool | None:
-            self._done += int(n or 0)
-            if self._reports and progress is not None:
-                progress("download", self._done, max(self._done, int(self.total or 0)))
+            if self._counts:
+                meter.add(n or 0)
             return None
 
     return Bar

@@ -8,6 +8,7 @@ way, and the best is kept.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.quantize.method import Quantized, Rows
 
@@ -29,10 +30,13 @@ class RoundToNearest:
         step = max(1, _CACHE_ELEMENTS // block)
         for i in range(0, len(x), step):
             part = slice(i, i + step)
+            # Blocks side by side: NumPy is several times faster across them than along one.
+            across = np.ascontiguousarray(x[part].T)
             if zero_points:
-                codes[part], scales[part], zeros[part] = _asymmetric(x[part], bits)
+                found, scales[part], zeros[part] = _asymmetric(across, bits)
             else:
-                codes[part], scales[part] = _symmetric(x[part], bits)
+                found, scales[part] = _symmetric(across, bits)
+            codes[part] = found.T
         shape = len(rows), -1
         return Quantized(
             codes.reshape(*shape, block),
@@ -41,48 +45,64 @@ class RoundToNearest:
         )
 
 
-def _symmetric(x: Rows, bits: int) -> tuple[np.ndarray, Rows]:
-    """Codes and scales for blocks x [n, block]; the extreme weight takes the longer, negative end of the range."""
+def _symmetric(x: Rows, bits: int) -> tuple[NDArray[np.uint8], Rows]:
+    """Codes and scales for blocks x [block, n]; the extreme weight takes the longer, negative end of the range."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    extreme = np.take_along_axis(x, np.abs(x).argmax(axis=1)[:, None], axis=1)[:, 0]
-    start = extreme / np.float32(low)
-    best_error = np.full(len(x), np.inf, np.float32)
-    best_scale, best = start.copy(), np.zeros(x.shape, np.float32)
-    # The two signs of the scale decide which end of the range is the longer one.
-    for ratio in _TRIALS[bits]:
-        for sign in (1, -1) if bits == 4 and ratio <= 1.0 else (1,):
-            scale = start * np.float32(ratio * sign)
-            q = np.clip(np.rint(x * _inverse(scale)[:, None]), low, high)
-            xq, qq = np.einsum("nk,nk->n", x, q), np.einsum("nk,nk->n", q, q)
-            scale = xq * _inverse(qq)
-            # Error of the least-squares scale, less the constant Σx².
-            error = -xq * scale
-            better = error < best_error
-            best_error = np.where(better, error, best_error)
-            best_scale = np.where(better, scale, best_scale)
-            best[better] = q[better]
-    return (best - low).astype(np.uint8), best_scale
+    most, least = x.max(axis=0), x.min(axis=0)
+    start = np.where(most > -least, most, least) / np.float32(low)
+    # The sign of the scale decides which end of the range is the longer one.
+    ratios = [*_TRIALS[bits], *(-r for r in _TRIALS[bits] if bits == 4 and r <= 1.0)]
+    trials = [(_inverse(start * np.float32(ratio)), None) for ratio in ratios]
+    best, scale = _best(x, trials, low, high)
+    return (_rounded(x, *best, low, high) - np.float32(low)).astype(np.uint8), scale
 
 
-def _asymmetric(x: Rows, bits: int) -> tuple[np.ndarray, Rows, np.ndarray]:
-    """Codes, scales and zero points for blocks x [n, block]; zero is always a code."""
+def _asymmetric(x: Rows, bits: int) -> tuple[NDArray[np.uint8], Rows, NDArray[np.uint8]]:
+    """Codes, scales and zero points for blocks x [block, n]; zero is always a code."""
     top = (1 << bits) - 1
-    least, most = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
-    best_error = np.full(len(x), np.inf, np.float32)
-    best_scale, best_zero, best = np.zeros_like(least), np.zeros_like(least), np.zeros(x.shape, np.float32)
+    least, most = np.minimum(x.min(axis=0), 0), np.maximum(x.max(axis=0), 0)
+    trials: list[tuple[Rows, Rows | None]] = []
     for ratio in _TRIALS[bits]:
-        scale = (most - least) * np.float32(ratio / top)
-        zero = np.clip(np.rint(-least * np.float32(ratio) * _inverse(scale)), 0, top)
-        q = np.clip(np.rint(x * _inverse(scale)[:, None] + zero[:, None]), 0, top) - zero[:, None]
-        xq, qq = np.einsum("nk,nk->n", x, q), np.einsum("nk,nk->n", q, q)
-        scale = xq * _inverse(qq)
-        error = -xq * scale
-        better = error < best_error
-        best_error = np.where(better, error, best_error)
-        best_scale = np.where(better, scale, best_scale)
-        best_zero = np.where(better, zero, best_zero)
-        best[better] = q[better]
-    return (best + best_zero[:, None]).astype(np.uint8), best_scale, best_zero.astype(np.uint8)
+        inverse = _inverse((most - least) * np.float32(ratio / top))
+        trials.append((inverse, np.clip(np.rint(-least * np.float32(ratio) * inverse), 0, top)))
+    (inverse, zero), scale = _best(x, trials, 0, top)
+    assert zero is not None
+    codes = _rounded(x, inverse, zero, 0, top) + zero
+    return codes.astype(np.uint8), scale, zero.astype(np.uint8)
+
+
+def _best(
+    x: Rows, trials: list[tuple[Rows, Rows | None]], low: int, high: int
+) -> tuple[tuple[Rows, Rows | None], Rows]:
+    """The trial (inverse scale, zero) of least squared error for each block, and its least-squares scale.
+
+    With that scale the error is Σx² − (Σxq)² ÷ Σq²: the trial that makes the last term largest is the best.
+    """
+    most = np.full(x.shape[1], -1, np.float32)
+    inverse, scale = np.zeros_like(most), np.zeros_like(most)
+    zero = None if trials[0][1] is None else np.zeros_like(most)
+    buffer = np.empty_like(x)
+    for trial_inverse, trial_zero in trials:
+        q = _rounded(x, trial_inverse, trial_zero, low, high, buffer)
+        xq, qq = np.einsum("kn,kn->n", x, q), np.einsum("kn,kn->n", q, q)
+        trial_scale = xq * _inverse(qq)
+        gain = xq * trial_scale
+        better = gain > most
+        np.copyto(most, gain, where=better)
+        np.copyto(inverse, trial_inverse, where=better)
+        np.copyto(scale, trial_scale, where=better)
+        if zero is not None and trial_zero is not None:
+            np.copyto(zero, trial_zero, where=better)
+    return (inverse, zero), scale
+
+
+def _rounded(x: Rows, inverse: Rows, zero: Rows | None, low: int, high: int, out: Rows | None = None) -> Rows:
+    """Codes less their zero point, as floats."""
+    q = np.multiply(x, inverse, out=out)
+    np.rint(q, out=q)
+    if zero is None:
+        return np.clip(q, low, high, out=q)
+    return np.clip(q, low - zero, high - zero, out=q)
 
 
 def _inverse(x: Rows) -> Rows:

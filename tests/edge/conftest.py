@@ -8,5 +8,5 @@ from tests.edge.toy_model import toy_model
 
 @pytest.fixture
 def model() -> Model:
-    """A model on the toy engine; its tokenizer has 402 tokens, of which 0, 1 and 2 are special and 2 ends an answer."""
+    """A model on the toy engine with 402 tokens, of which 0, 1 and 2 are special and 2 ends an answer."""
     return toy_model()

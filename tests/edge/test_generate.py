@@ -74,8 +74,13 @@ def test_the_same_seed_gives_the_same_text(model: Model) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(3, 401), max_size=12), st.lists(st.text("aeé 漢t", min_size=1, max_size=3), max_size=2))
-def test_text_is_the_decoded_tokens_cut_before_the_first_stop_string(ids: list[int], stops: list[str]) -> None:
+@given(
+    st.lists(st.integers(3, 401), max_size=12),
+    st.lists(st.text("aeé 漢t", min_size=1, max_size=3), max_size=2),
+)
+def test_text_is_the_decoded_tokens_cut_before_the_first_stop_string(
+    ids: list[int], stops: list[str]
+) -> None:
     plain = toy_model(engine=says(ids))
     whole = "".join(plain.generate([0]))
     assert whole == plain.decode(ids)

@@ -21,7 +21,9 @@ def reference(logits: Floats, history: list[int], sampling: Sampling) -> NDArray
     """Probabilities [vocab] by transformers' processors, in the order in which it builds them."""
     processors: list[Any] = []
     if sampling.logit_bias:
-        processors.append(hf.SequenceBiasLogitsProcessor({(i,): float(b) for i, b in sampling.logit_bias.items()}))
+        processors.append(
+            hf.SequenceBiasLogitsProcessor({(i,): float(b) for i, b in sampling.logit_bias.items()})
+        )
     if sampling.repetition_penalty != 1:
         processors.append(hf.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     processors.append(hf.TemperatureLogitsWarper(float(sampling.temperature)))

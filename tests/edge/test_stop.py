@@ -30,7 +30,9 @@ def cut(stops: list[str], text: str) -> str:
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), st.lists(letters, max_size=8))
-def test_the_text_is_cut_before_the_first_stop_string_however_it_came(stops: list[str], pieces: list[str]) -> None:
+def test_the_text_is_cut_before_the_first_stop_string_however_it_came(
+    stops: list[str], pieces: list[str]
+) -> None:
     out, stopped = run(stops, pieces)
     text = "".join(pieces)
     assert "".join(out) == cut(stops, text)
@@ -66,5 +68,5 @@ def test_holds_and_gives_up() -> None:
 
 @pytest.mark.parametrize("stop", ["", 3, None, b"x"])
 def test_refuses_what_is_no_stop_string(stop: object) -> None:
-    with pytest.raises(InvalidArgument, match="stop has .*; give texts of at least one character"):
+    with pytest.raises(InvalidArgument, match=r"stop has .*; give texts of at least one character"):
         StopStrings(["fine", stop])  # type: ignore[list-item]

@@ -19,7 +19,13 @@ USER = {"role": "user", "content": "What is 漢字 & <b>?"}
 ANSWER = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nA script."}
 AGAIN = {"role": "user", "content": "  Thanks\n"}
 SYSTEM = {"role": "system", "content": "Be brief."}
-CONVERSATIONS = [[USER], [SYSTEM, USER], [USER, ANSWER, AGAIN], [SYSTEM, USER, ANSWER, AGAIN, ANSWER], [ANSWER, SYSTEM]]
+CONVERSATIONS = [
+    [USER],
+    [SYSTEM, USER],
+    [USER, ANSWER, AGAIN],
+    [SYSTEM, USER, ANSWER, AGAIN, ANSWER],
+    [ANSWER, SYSTEM],
+]
 SPECIAL = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>"}
 
 
@@ -44,7 +50,9 @@ def _empty_tokenizer() -> Any:
 @pytest.mark.parametrize("opening", [True, False])
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 @pytest.mark.parametrize("model", [models.smollm2, models.r1_header])
-def test_real_templates_render_as_in_transformers(model: Any, messages: list[dict[str, Any]], opening: bool) -> None:
+def test_real_templates_render_as_in_transformers(
+    model: Any, messages: list[dict[str, Any]], opening: bool
+) -> None:
     source = real_template(model())
     ours = ChatTemplate(source, SPECIAL).render(messages, add_generation_prompt=opening)
     assert ours == reference(source, messages, add_generation_prompt=opening)
@@ -70,7 +78,9 @@ def test_real_templates_render_as_in_transformers(model: Any, messages: list[dic
 def test_what_templates_rely_on(source: str) -> None:
     messages = [USER, ANSWER, AGAIN]
     variables = {"add_generation_prompt": True, "thinking": "on"}
-    assert ChatTemplate(source, SPECIAL).render(messages, **variables) == reference(source, messages, **variables)
+    assert ChatTemplate(source, SPECIAL).render(messages, **variables) == reference(
+        source, messages, **variables
+    )
 
 
 def test_the_date() -> None:
@@ -98,7 +108,10 @@ def test_a_conversation_that_the_template_refuses() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{% for m in messages %}", "chat_template.jinja, line 1 cannot be compiled: Unexpected end of template"),
+        (
+            "{% for m in messages %}",
+            "chat_template.jinja, line 1 cannot be compiled: Unexpected end of template",
+        ),
         ("\n{{ x | nosuchfilter }}", "line 2 cannot be compiled: No filter named 'nosuchfilter'"),
         ("{% generation %}x", "cannot be compiled"),
         ("{{ " + "(" * 5000, "cannot be compiled"),
@@ -133,5 +146,5 @@ def test_a_template_that_is_no_jinja(source: str, message: str) -> None:
     ],
 )
 def test_a_template_that_fails(source: str) -> None:
-    with pytest.raises(ArtifactError, match="fails on this conversation of 1 messages: .*raw prompts"):
+    with pytest.raises(ArtifactError, match=r"fails on this conversation of 1 messages: .*raw prompts"):
         ChatTemplate(source).render([USER])

@@ -46,7 +46,9 @@ def test_encodes_and_decodes_as_the_library_does(kind: str, text: str) -> None:
 
 
 @given(st.lists(st.integers(0, 410)), st.booleans())
-def test_byte_level_pieces_are_what_the_library_decodes_whatever_the_bytes(ids: list[int], special: bool) -> None:
+def test_byte_level_pieces_are_what_the_library_decodes_whatever_the_bytes(
+    ids: list[int], special: bool
+) -> None:
     whole = tokenizers.Tokenizer.from_str(KINDS["byte level"]).decode(ids, skip_special_tokens=not special)
     assert "".join(streamed(BYTE_LEVEL, ids, special)) == whole == BYTE_LEVEL.decode(ids, special)
 
@@ -153,7 +155,7 @@ def test_refuses(act: object, message: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"model": 3}', "\x00", byte_level_json()[:-200]])
 def test_a_file_that_is_no_tokenizer(text: str) -> None:
-    with pytest.raises(ArtifactCorrupt, match="tokenizer.json is no tokenizer"):
+    with pytest.raises(ArtifactCorrupt, match=r"tokenizer\.json is no tokenizer"):
         Tokenizer(text)
 
 

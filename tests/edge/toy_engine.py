@@ -1,4 +1,4 @@
-"""An engine for tests that is honest about its cache: logits depend on every token before them, through it alone."""
+"""An engine for tests, honest about its cache: logits depend on every token before, through it alone."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from edge.model import Model
 from tests.edge.toy_engine import ToyEngine
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Drops the reasoning of earlier answers, as R1's template does.
@@ -24,13 +25,14 @@ DROPS_THOUGHTS = (
     "{{ message['content'].split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-TEXT = """Memory first: weights, caches and a reserve must fit into what there is. Ünïcödé, 漢字, emoji 🙂🙃 and
-tabs\tare texts too. <think> is no special token </think>. Die Katze läuft über den Hof; kočka běží přes dvůr."""
+TEXT = """Memory first: weights, caches and a reserve must fit into what there is. Ünïcödé, 漢字,
+emoji 🙂🙃 and tabs\tare texts too. <think> is no special token </think>.
+Die Katze läuft über den Hof; kočka běží přes dvůr."""
 
 
 @cache
 def byte_level_json() -> str:
-    """A byte-level BPE tokenizer of some 400 tokens with ChatML's special tokens and <think> as added ones."""
+    """A byte-level BPE tokenizer of 402 tokens with ChatML's special tokens and <think> as added ones."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -47,7 +49,7 @@ def byte_level_json() -> str:
 
 @cache
 def sentencepiece_json(scheme: str = "normalizer") -> str:
-    """A SentencePiece-like BPE: ▁ for spaces, a token for every byte; `scheme` says where ▁ is put in front."""
+    """A SentencePiece-like BPE: ▁ for spaces, a token for every byte; `scheme` says what ▁ is put before."""
     words = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁", *"abcdefghijklmnop", "é"]
     merges = [("▁", "a"), ("a", "b"), ("▁a", "b"), ("c", "d"), ("▁", "▁")]
     words += [a + b for a, b in merges]
@@ -55,7 +57,12 @@ def sentencepiece_json(scheme: str = "normalizer") -> str:
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     if scheme == "normalizer":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        parts = [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", scheme, split=False)
         parts = [decoders.ByteFallback(), decoders.Metaspace("▁", scheme, split=False)]
@@ -92,7 +99,9 @@ class ToyArtifact:
         )
 
 
-def toy_model(*, tokenizer: str | None = None, engine: dict[str, Any] | None = None, **artifact: Any) -> Model:
+def toy_model(
+    *, tokenizer: str | None = None, engine: dict[str, Any] | None = None, **artifact: Any
+) -> Model:
     """A Model on a ToyEngine; `engine` and `artifact` are their fields."""
     text = tokenizer or byte_level_json()
     added = json.loads(text)["added_tokens"]

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +15,15 @@ import pytest
 
 from edge.cli.exits import guarded
 from edge.errors import ArtifactCorrupt, OutputExists
+
+
+@pytest.fixture(autouse=True)
+def default_handlers() -> Iterator[None]:
+    """As a shell starts a program, whatever started pytest."""
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -99,15 +108,12 @@ def test_what_was_not_raised_on_purpose_keeps_its_traceback(capsys: pytest.Captu
 
 
 def test_handlers_are_given_back_and_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        seen: list[object] = []
-        guarded(lambda: seen.extend(map(signal.getsignal, (signal.SIGHUP, signal.SIGTERM))), as_json=False)
-        assert seen[0] == signal.SIG_IGN
-        assert seen[1] != signal.SIG_DFL
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    seen: list[object] = []
+    guarded(lambda: seen.extend(map(signal.getsignal, (signal.SIGHUP, signal.SIGTERM))), as_json=False)
+    assert seen[0] == signal.SIG_IGN
+    assert seen[1] != signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def edge_process(*args: str, stdout: int) -> subprocess.CompletedProcess[str]:
@@ -132,4 +138,4 @@ def test_output_that_cannot_be_written_is_an_error(tiny_artifact: Path) -> None:
         done = edge_process("inspect", str(tiny_artifact), stdout=full)
     finally:
         os.close(full)
-    assert (done.returncode, done.stderr) == (1, "error: stdout: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")

@@ -15,7 +15,7 @@ import pytest
 from tests.checkpoints import state_arrays, tiny_folder, write_gguf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """A tiny llama as a folder and as a GGUF."""
 

@@ -136,7 +136,7 @@ def test_sampling_that_the_file_recommends() -> None:
         ({"model": "rwkv"}, Unsupported, "'rwkv'"),
         ({"pre": "made-up"}, Unsupported, "'made-up'.*qwen2.*smollm"),
         ({"pre": None}, Unsupported, "no tokenizer.ggml.pre"),
-        ({"pre": "default"}, Unsupported, "'default'"),
+        ({"pre": "default"}, Unsupported, "'default', so how its tokenizer splits .* convert"),
         ({"tokens": None}, CheckpointCorrupt, "no tokenizer.ggml.tokens"),
         ({"tokens": []}, CheckpointCorrupt, "no tokenizer.ggml.tokens"),
         ({"tokens": "abc"}, CheckpointCorrupt, "tokens is str, not a list"),

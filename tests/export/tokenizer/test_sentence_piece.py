@@ -130,14 +130,15 @@ def test_control_tokens_in_the_text_are_themselves_and_what_is_between_them_star
 
 
 def test_merges_come_best_score_first_and_then_by_ids() -> None:
-    tokens = ["<unk>", "a", "b", "c", "ab", "bc", "abc"]
+    tokens = ["<unk>", "a", "b", "c", "ab", "bc", "abc", "ca"]
     metadata = {
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [2, 1, 1, 1, 1, 1, 1],
-        "tokenizer.ggml.scores": [0.0, -9.0, -9.0, -9.0, -3.0, -2.0, -3.0],
+        "tokenizer.ggml.token_type": [2, 1, 1, 1, 1, 1, 1, 3],
+        "tokenizer.ggml.scores": [0.0, -9.0, -9.0, -9.0, -3.0, -2.0, -3.0, 0.0],
     }
     vocabulary = Vocabulary.read(metadata)
     merges = merges_from_scores(vocabulary, vocabulary.scores())
+    # The control token "ca" is matched in the text and never made of pieces.
     assert merges == [("b", "c"), ("a", "b"), ("a", "bc"), ("ab", "c")]
 
 
@@ -148,6 +149,16 @@ def test_bos_is_added_unless_the_file_says_no() -> None:
     ids = Tokenizer.from_str(text_from_gguf(without).tokenizer_json).encode("a").ids
     assert ids[0] != BOS
     assert ids[-1] == EOS
+
+
+def test_a_space_is_put_before_a_text_unless_the_file_says_no() -> None:
+    silent = {k: v for k, v in METADATA.items() if k != "tokenizer.ggml.add_space_prefix"}
+    ours = Tokenizer.from_str(text_from_gguf(silent).tokenizer_json)
+    assert ours.encode("on the board").ids == OURS.encode("on the board").ids
+
+
+def test_the_unknown_token_written_in_a_text_is_itself() -> None:
+    assert OURS.encode("<unk>", add_special_tokens=False).ids == [UNKNOWN]
 
 
 def test_the_unknown_token_is_the_one_of_its_type_where_no_id_is_given() -> None:

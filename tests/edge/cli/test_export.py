@@ -1,0 +1,220 @@
+"""`edge export`: from the command line to the artifact, or to nothing at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edge.cli.export
+from edge.artifact import open_artifact
+from edge.cli.export import default_output
+from tests.edge.cli.conftest import Ended
+
+Run = Callable[..., Ended]
+
+REPORT: dict[str, Any] = {
+    "path": "out/my model.edge",
+    "source": "org/model@main",
+    "architecture": "llama",
+    "parameters": 134_515_008,
+    "weights": "int4",
+    "block": 32,
+    "file_bytes": 88_600_000,
+    "bits_per_weight": 5.0084,
+    "seconds": 22.44,
+    "peak_rss_bytes": 138_500_000,
+}
+TABLE = """\
+source           org/model@main
+architecture     llama
+parameters       134.5 M
+weights          int4, block 32
+size             88.6 MB
+bits per weight  5.01
+took             22.4 s
+peak memory      138.5 MB
+written to       out/my model.edge
+
+Next: edge run 'out/my model.edge' --prompt "What is an inode?"
+"""
+
+
+class Exporter:
+    """Stands where the package `export` would be."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.given: dict[str, Any] = {}
+
+    def export(self, source: str, out: Path, **options: Any) -> Exporter:
+        self.given = {"source": source, "out": out, **options}
+        if self.error is not None:
+            raise self.error
+        options["progress"]("int4", 1, 2)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return REPORT
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch) -> Exporter:
+    exporter = Exporter()
+    monkeypatch.setattr(edge.cli.export, "import_module", {"export": exporter}.__getitem__)
+    return exporter
+
+
+def test_a_checkpoint_becomes_an_artifact_that_runs(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tiny.edge"
+    ended = run_edge("export", tiny_checkpoint, "-o", out, "--weights", "int8", "--json")
+    assert ended.code == 0
+    assert set(ended.json) == set(REPORT)
+    assert ended.json["path"] == str(out)
+    assert ended.json["file_bytes"] == sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+    assert open_artifact(out).manifest.recipe["weights"] == "int8"
+    assert run_edge("verify", out).code == 0
+    assert run_edge("run", out, "-p", "hello", "--max-tokens", "3").code == 0
+
+    again = run_edge("export", tiny_checkpoint, "-o", out)
+    assert again.code == 1
+    assert "--force" in again.err
+    assert run_edge("export", tiny_checkpoint, "-o", out, "--force", "--quiet") == Ended(0, "", "")
+    assert open_artifact(out).manifest.recipe["weights"] == "int4"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.edge"]
+
+
+def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
+    assert run_edge("export", "org/model") == Ended(0, TABLE, "")
+    assert run_edge("export", "org/model", "--quiet") == Ended(0, "", "")
+    assert run_edge("export", "org/model", "--json").json == REPORT
+
+
+@pytest.mark.parametrize(
+    ("args", "given"),
+    [
+        (
+            (),
+            {
+                "out": Path("model-int4.edge"),
+                "weights": "int4",
+                "block": 32,
+                "zero_points": False,
+                "force": False,
+            },
+        ),
+        (("-o", "x.edge", "--force"), {"out": Path("x.edge"), "force": True}),
+        (("--weights", "fp16"), {"out": Path("model-fp16.edge"), "weights": "fp16"}),
+        (("--block", "128", "--zero-points"), {"block": 128, "zero_points": True}),
+    ],
+)
+def test_what_the_exporter_is_given(
+    run_edge: Run, exporter: Exporter, args: tuple[str, ...], given: dict[str, Any]
+) -> None:
+    assert run_edge("export", "org/model", *args).code == 0
+    assert exporter.given["source"] == "org/model"
+    assert {key: exporter.given[key] for key in given} == given
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ((), 2, "Missing argument 'SOURCE'"),
+        (("",), 1, "SOURCE is empty"),
+        (("model.gguf", "--weights", "int3"), 2, "'int3' is not one of"),
+        (("model.gguf", "--block", "16"), 2, "'16' is not one of"),
+    ],
+)
+def test_a_wrong_command_line(
+    run_edge: Run, exporter: Exporter, args: tuple[str, ...], code: int, message: str
+) -> None:
+    ended = run_edge("export", *args)
+    assert (ended.code, ended.out) == (code, "")
+    assert message in ended.err
+    assert exporter.given == {}
+
+
+def test_a_missing_extra_says_what_to_install(run_edge: Run, exporter: Exporter) -> None:
+    exporter.error = ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")
+    ended = run_edge("export", "model.gguf", "--json")
+    assert ended.code == 1
+    assert ended.json["error"]["type"] == "MissingExtra"
+    assert "onnx" in ended.err
+    assert "pip install 'edgewise[export]'" in ended.err
+
+    exporter.error = ModuleNotFoundError("No module named 'oops'", name="oops")
+    with pytest.raises(ModuleNotFoundError, match="oops"):
+        run_edge("export", "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct-int4.edge"),
+        ("org/model@v1.0", "model-int4.edge"),
+        ("/no/such/place/model.Q4_1.gguf", "model.Q4_1-int4.edge"),
+        ("folder/", "folder-int4.edge"),
+        ("a b", "a-b-int4.edge"),
+        ("@", "model-int4.edge"),
+    ],
+)
+def test_default_output(source: str, name: str) -> None:
+    assert default_output(source, "int4") == Path(name)
+
+
+def test_default_output_of_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Some.Model").mkdir()
+    (tmp_path / "v1.5.gguf").touch()
+    monkeypatch.chdir(tmp_path / "Some.Model")
+    assert default_output(".", "int8") == Path("Some.Model-int8.edge")
+    assert default_output("../v1.5.gguf", "int8") == Path("v1.5-int8.edge")
+
+
+# Sends itself the signal as soon as the first bytes are worked through.
+KILLED = """
+import importlib, os, sys
+package, number = importlib.import_module("export"), int(sys.argv[1])
+real = package.export
+def export(*args, progress, **options):
+    def told(stage, done, total):
+        if done:
+            os.kill(os.getpid(), number)
+        progress(stage, done, total)
+    return real(*args, progress=told, **options)
+package.export = export
+from edge.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["new", "replacing"])
+def test_an_export_that_is_stopped_leaves_things_as_they_were(
+    tiny_checkpoint: Path, tiny_artifact: Path, tmp_path: Path, number: int, code: int, force: tuple[str, ...]
+) -> None:
+    out = tmp_path / "tiny.edge"
+    if force:
+        out.mkdir()
+        (out / "edge.json").write_text("{}")
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(number),
+        "export",
+        str(tiny_checkpoint),
+        "-o",
+        str(out),
+        *force,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == (["tiny.edge"] if force else [])
+    assert not force or (out / "edge.json").read_text() == "{}"

@@ -1,0 +1,75 @@
+"""The command as a whole: help, version, wrong command lines, and the page made of them."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.cli.main import COMMANDS, cli
+from edge.version import VERSION
+from tests.edge.cli.conftest import Ended
+
+Run = Callable[..., Ended]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_version(run_edge: Run) -> None:
+    assert run_edge("--version") == Ended(0, f"edgewise {VERSION}\n", "")
+
+
+@pytest.mark.parametrize("name", [name for name, _ in COMMANDS])
+def test_every_command_has_help_with_an_example(run_edge: Run, name: str) -> None:
+    ended = run_edge(name, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Example" in ended.out
+    assert f"edge {name}" in ended.out.split("Example")[1]
+    assert ("--json" in ended.out, "--quiet" in ended.out) == (
+        (True, True) if name != "chat" else (False, False)
+    )
+
+
+def test_the_table_names_every_command_and_no_other() -> None:
+    shared = {"__init__", "main", "exits", "output", "options", "progress", "stream", "editor"}
+    files = {path.stem for path in (ROOT / "edge/cli").glob("*.py")}
+    assert {name for name, _ in COMMANDS} == files - shared
+    for name, _ in COMMANDS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.name == name
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("nope",), "error: No such command 'nope'."),
+        (("--nope",), "error: No such option"),
+        (("inspect",), "error: Missing argument 'ARTIFACT'."),
+    ],
+)
+def test_a_wrong_command_line(run_edge: Run, args: tuple[str, ...], message: str) -> None:
+    ended = run_edge(*args)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(message)
+    assert ended.err.splitlines()[-1].startswith("see: edge")
+
+
+def test_json_behind_two_dashes_is_no_option(run_edge: Run) -> None:
+    assert run_edge("inspect", "--", "--json").out == ""
+
+
+def test_the_page_is_what_help_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = str(ROOT / "scripts/docs")
+    assert subprocess.run([sys.executable, script, "--check"]).returncode == 0
+    main = runpy.run_path(script)["main"]
+    stale = tmp_path / "cli.md"
+    stale.write_text("old")
+    monkeypatch.setitem(main.__globals__, "PAGE", stale)
+    assert main(["--check"]) == 1
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+    assert main(["--nope"]) == 2

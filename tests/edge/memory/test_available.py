@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.memory.available import available_bytes
+
+GB = 1 << 30
+MEMINFO = f"MemTotal: {32 << 20} kB\nMemFree: {1 << 20} kB\nMemAvailable: {20 << 20} kB\n"
+NO_LIMIT_V1 = 9223372036854771712
+
+
+def tree(root: Path, files: dict[str, str | int]) -> Path:
+    for name, content in {"proc/meminfo": MEMINFO, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    return root
+
+
+def v1(folder: str, limit: int, usage: int, inactive: int = 0) -> dict[str, str | int]:
+    path = f"sys/fs/cgroup/memory{folder}"
+    return {
+        f"{path}/memory.limit_in_bytes": limit,
+        f"{path}/memory.usage_in_bytes": usage,
+        f"{path}/memory.stat": f"cache 1\ninactive_file 7\ntotal_inactive_file {inactive}",
+    }
+
+
+def v2(folder: str, limit: int | str, usage: int, inactive: int = 0) -> dict[str, str | int]:
+    path = f"sys/fs/cgroup{folder}"
+    return {
+        f"{path}/memory.max": limit,
+        f"{path}/memory.current": usage,
+        f"{path}/memory.stat": f"anon 1\ninactive_file {inactive}",
+    }
+
+
+V1, V2 = "12:cpu,cpuacct:/a\n4:memory:/a/b\n", "0::/a/b"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 20 * GB),
+        ({"proc/self/cgroup": V2}, 20 * GB),
+        ({"proc/self/cgroup": V2, **v2("/a/b", "max", 5 * GB)}, 20 * GB),
+        ({"proc/self/cgroup": V2, **v2("/a/b", 8 * GB, 5 * GB)}, 3 * GB),
+        ({"proc/self/cgroup": V2, **v2("/a/b", 8 * GB, 5 * GB, inactive=GB)}, 4 * GB),
+        ({"proc/self/cgroup": V2, **v2("/a/b", 64 * GB, 5 * GB)}, 20 * GB),
+        # A group above may leave less.
+        ({"proc/self/cgroup": V2, **v2("/a/b", 8 * GB, 1 * GB), **v2("/a", 6 * GB, 4 * GB)}, 2 * GB),
+        # A container sees its own group as the root.
+        ({"proc/self/cgroup": V2, **v2("", 4 * GB, 1 * GB)}, 3 * GB),
+        ({"proc/self/cgroup": "0::/../../other", **v2("", 4 * GB, 1 * GB)}, 3 * GB),
+        ({"proc/self/cgroup": "0::/", **v2("", 4 * GB, 1 * GB)}, 3 * GB),
+        # More used than allowed, as after a limit was lowered.
+        ({"proc/self/cgroup": V2, **v2("/a/b", 4 * GB, 5 * GB)}, 0),
+        ({"proc/self/cgroup": V1, **v1("/a/b", NO_LIMIT_V1, 5 * GB)}, 20 * GB),
+        ({"proc/self/cgroup": V1, **v1("/a/b", 8 * GB, 5 * GB, inactive=2 * GB)}, 5 * GB),
+        ({"proc/self/cgroup": V1, **v1("", 8 * GB, 5 * GB)}, 3 * GB),
+        # The memory controller in the first version, the second beside it without one.
+        ({"proc/self/cgroup": V1 + "0::/a/b", **v1("/a/b", 8 * GB, 5 * GB)}, 3 * GB),
+        ({"proc/self/cgroup": V1 + "0::/a/b", **v2("/unified/a/b", 8 * GB, 6 * GB)}, 2 * GB),
+        # Not of the memory controller, or of another group.
+        ({"proc/self/cgroup": "2:cpu:/a", **v1("/a", 8 * GB, 5 * GB)}, 20 * GB),
+        ({"proc/self/cgroup": V2, **v2("/a/c", 8 * GB, 5 * GB)}, 20 * GB),
+    ],
+)
+def test_never_more_than_the_groups_leave(tmp_path: Path, files: dict[str, str | int], expected: int) -> None:
+    assert available_bytes(tree(tmp_path, files)) == expected
+
+
+def test_this_machine() -> None:
+    assert 0 < available_bytes() < 1 << 50
+
+
+def test_a_system_without_proc(tmp_path: Path) -> None:
+    assert available_bytes(tmp_path) > 0

@@ -1,0 +1,167 @@
+"""The ONNX Runtime engine passes the conformance suite, and what is special to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edge.artifact import open_artifact
+from edge.errors import ArtifactCorrupt, EngineFailed, EngineTooOld, InvalidArgument, MissingExtra
+from runtimes import Engine, open_engine
+from runtimes.onnxruntime import session
+from runtimes.onnxruntime.session import check_version
+from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, text
+
+
+@pytest.fixture(scope="session")
+def export_tiny(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Export the tiny llama, its config.json changed, with the options of `export`."""
+    from export import export
+
+    def make(name: str, config: dict[str, object], **options: object) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(tiny_checkpoint, folder / "checkpoint")
+        path = folder / "checkpoint" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | config))
+        export(folder / "checkpoint", folder / f"{name}.edge", **options)  # type: ignore[arg-type]
+        return folder / f"{name}.edge"
+
+    return make
+
+
+def opener(path: Path) -> OpenEngine:
+    artifact = open_artifact(path)
+    return lambda **options: open_engine(artifact, threads=2, **options)
+
+
+VARIANTS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "fp32": ({}, {"weights": "fp32"}),
+    "window": ({"model_type": "mistral", "sliding_window": 24}, {"weights": "fp32"}),
+    "int4": ({}, {}),
+    "int8": ({}, {"weights": "int8", "block": 64, "zero_points": True}),
+}
+
+
+@pytest.fixture(scope="session")
+def variants(export_tiny: Callable[..., Path]) -> dict[str, OpenEngine]:
+    """What opens an engine on each artifact of VARIANTS."""
+    return {
+        name: opener(export_tiny(name, config, **options)) for name, (config, options) in VARIANTS.items()
+    }
+
+
+class TestFloat32(EngineConformance):
+    variant = "fp32"
+
+    @pytest.fixture
+    def open_engine(self, variants: dict[str, OpenEngine]) -> OpenEngine:
+        return variants[self.variant]
+
+
+class TestSlidingWindow(TestFloat32):
+    variant = "window"
+
+
+class TestInt4(TestFloat32):
+    variant = "int4"
+
+
+class TestInt8ZeroPoints(TestFloat32):
+    variant = "int8"
+
+
+def test_a_window_forgets(export_tiny: Callable[..., Path]) -> None:
+    path = export_tiny("forgets", {"model_type": "mistral", "sliding_window": 8}, weights="fp32")
+    engine = opener(path)()
+    a, b = text(100), text(100, seed=1)
+    # Two layers of a window of 8 see 14 tokens back and no more.
+    same_end = b[:-20] + a[-20:]
+    difference = np.abs(fresh(engine, a)[-1] - fresh(engine, same_end)[-1]).max()
+    assert difference < 1e-5
+    assert np.abs(fresh(engine, a)[80] - fresh(engine, same_end)[80]).max() > 1e-3
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_below_one(tiny_artifact: Path, threads: int) -> None:
+    with pytest.raises(InvalidArgument, match="threads"):
+        open_engine(open_artifact(tiny_artifact), threads=threads)
+
+
+@pytest.mark.parametrize("context", [0, -1, 1 << 40])
+def test_context_out_of_range(tiny_artifact: Path, context: int) -> None:
+    with pytest.raises(InvalidArgument, match="context"):
+        open_engine(open_artifact(tiny_artifact), context=context)
+
+
+def test_an_unknown_engine_is_named_with_the_known(tiny_artifact: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"'vulkan' is unknown.*onnxruntime"):
+        open_engine(open_artifact(tiny_artifact), engine="vulkan")
+
+
+@pytest.mark.parametrize("installed", ["1.23.1", "1.9.0", "0.9"])
+def test_an_old_onnxruntime_is_refused(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, installed: str
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", SimpleNamespace(__version__=installed))
+    with pytest.raises(EngineTooOld, match=rf"{installed} is older than 1\.23\.2.*pip install"):
+        open_engine(open_artifact(tiny_artifact))
+
+
+def test_no_onnxruntime_says_what_to_install(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"edgewise\[cpu\]"):
+        open_engine(open_artifact(tiny_artifact))
+
+
+@pytest.mark.parametrize(
+    ("installed", "oldest"),
+    [("1.23.2", "1.23.2"), ("1.24.0rc1", "1.23.2"), ("2.0", "1.31.1"), ("1.31.1.post1", "1.31.1")],
+)
+def test_versions_that_will_do(installed: str, oldest: str) -> None:
+    check_version(installed, oldest)
+
+
+def test_a_damaged_graph_is_an_error_in_our_words(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.edge"
+    shutil.copytree(tiny_artifact, path)
+    graph = path / "onnxruntime" / "model.onnx"
+    graph.write_bytes(b"\xff" * graph.stat().st_size)
+    with pytest.raises(EngineFailed, match=r"model\.onnx"):
+        open_engine(open_artifact(path))
+
+
+def test_a_spec_that_is_not_the_graphs_is_refused(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.edge"
+    shutil.copytree(tiny_artifact, path)
+    manifest = json.loads((path / "edge.json").read_text())
+    manifest["spec"]["head_dim"] = 8
+    (path / "edge.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactCorrupt, match="head_dim|promises"):
+        open_engine(open_artifact(path))
+
+
+def test_threads_sleep_when_a_run_has_ended(tiny_artifact: Path) -> None:
+    engine: Engine = open_engine(open_artifact(tiny_artifact), threads=4)
+    fresh(engine, text(200))
+    tasks = [t for t in Path("/proc/self/task").iterdir()]
+    me = __import__("threading").get_native_id()
+    for _ in range(1000):
+        states = {t.name: (t / "stat").read_text().rpartition(")")[2].split()[0] for t in tasks if t.exists()}
+        if all(state == "S" for name, state in states.items() if int(name) != me):
+            return
+    raise AssertionError(f"threads still run: {states}")
+
+
+def test_telemetry_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    calls: list[bool] = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append(True))
+    session.onnxruntime()
+    assert calls == [True]
