@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3; 
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 MODEL := .demo/smollm2-135m.gguf
 ARTIFACT := .demo/smollm2-135m-int4.edge
-QUESTION ?= What is the capital of France, and which river runs through it?
+QUESTION ?= Explain in three short sentences what a river is.
 
 .PHONY: demo test check dev clean
 .DELETE_ON_ERROR:

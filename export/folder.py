@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from edge.artifact import MANIFEST, FileEntry
-from edge.errors import OutputExists
-from export.graph.weights_file import storage_error
+from edge.artifact import FileEntry, open_artifact
+from edge.errors import ArtifactError, ArtifactTooNew, OutputExists
+from export.graph.weights_file import writing
 
 _PARTIAL, _REPLACED = ".partial", ".replaced"
 _CHUNK = 4 << 20
 
 
-@contextmanager
+@contextlib.contextmanager
 def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
     """A new empty folder that becomes `out` if the block ends well, and is removed if it does not.
 
@@ -25,49 +27,63 @@ def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
         OutputExists: `out` is there and `force` is not given, or is no artifact.
         StorageError: the disk is full or refuses.
     """
-    _check_free(out, force)
-    partial = out.parent / f".{out.name}.{os.getpid()}{_PARTIAL}"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(out)
-        partial.mkdir()
-    except OSError as e:
-        raise storage_error(partial, e) from e
-    try:
+    out = Path(os.path.abspath(out))
+    partial = out.parent / f".{out.name}.{secrets.token_hex(4)}{_PARTIAL}"
+    new_parents: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        # Registered first, so run last: nothing is left, not even folders made on the way to `out`.
+        stack.callback(_remove_empty, new_parents)
+        with writing(out):
+            _check_free(out, force)
+            new_parents += [parent for parent in out.parents if not parent.exists()]
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.callback(shutil.rmtree, partial, ignore_errors=True)
+            with _alone(out.parent):
+                _remove_abandoned(out)
+                partial.mkdir()
+                stack.enter_context(_locked(partial))
         yield partial
-        _sync(partial)
-        _check_free(out, force)
-        _put(partial, out)
-    except OSError as e:
-        raise storage_error(out, e) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with writing(out):
+            _sync(partial)
+            with _alone(out.parent):
+                _check_free(out, force)
+                _put(partial, out)
+                _sync_folder(out.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8.
+def write_text(path: Path, text: str) -> int:
+    """Write `text` as UTF-8; the number of bytes.
 
     Raises:
         StorageError
     """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as e:
-        raise storage_error(path, e) from e
+    data = text.encode("utf-8")
+    with writing(path):
+        return path.write_bytes(data)
 
 
 def list_files(folder: Path, progress: Callable[[int], None]) -> tuple[FileEntry, ...]:
-    """Every file below `folder` with its size and sha256; `progress` is told the bytes read since the last call."""
+    """Every file below `folder` with its size and sha256; `progress` is told the bytes since the last call.
+
+    Raises:
+        StorageError: one cannot be read back.
+    """
     entries = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                progress(len(chunk))
+        digest, size = hashlib.sha256(), 0
+        for chunk in _chunks(path):
+            digest.update(chunk)
+            size += len(chunk)
+            progress(len(chunk))
         name = path.relative_to(folder).as_posix()
-        entries.append(FileEntry(path=name, size=path.stat().st_size, sha256=digest.hexdigest()))
+        entries.append(FileEntry(path=name, size=size, sha256=digest.hexdigest()))
     return tuple(entries)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with writing(path), path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def _check_free(out: Path, force: bool) -> None:
@@ -75,21 +91,94 @@ def _check_free(out: Path, force: bool) -> None:
         return
     if not force:
         raise OutputExists(f"{out} exists; choose another output with -o, or replace it with --force")
-    if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise OutputExists(f"{out} exists and is no artifact, so --force does not replace it; choose another output")
+    if not _replaceable(out):
+        raise OutputExists(
+            f"{out} exists and is no artifact, so --force does not replace it; remove it or choose another output"
+        )
+
+
+def _replaceable(out: Path) -> bool:
+    """An artifact, or a folder with nothing in it."""
+    if out.is_symlink() or not out.is_dir():
+        return False
+    try:
+        open_artifact(out, check_files=False)
+    except ArtifactTooNew:
+        return True
+    except ArtifactError:
+        return not any(out.iterdir())
+    return True
 
 
 def _put(partial: Path, out: Path) -> None:
-    replaced = out.parent / f".{out.name}.{os.getpid()}{_REPLACED}"
-    if out.exists():
-        out.rename(replaced)
+    replaced = out.parent / f".{out.name}.{secrets.token_hex(4)}{_REPLACED}"
+    if not out.exists():
+        partial.rename(out)
+        return
+    out.rename(replaced)
     try:
         partial.rename(out)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(out)
+    except BaseException:
+        replaced.rename(out)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_abandoned(out: Path) -> None:
+    """What an export to the same output left when it was killed; an artifact it had set aside is put back."""
+    for path in _siblings(out, _REPLACED):
+        if os.path.lexists(out):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(out)
+    for path in _siblings(out, _PARTIAL):
+        with contextlib.suppress(OSError), _locked(path) as ours:
+            if ours:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _siblings(out: Path, suffix: str) -> list[Path]:
+    start, random = f".{out.name}.", 8
+    return [
+        path
+        for path in out.parent.iterdir()
+        if path.name.startswith(start)
+        and path.name.endswith(suffix)
+        and len(path.name) == len(start) + random + len(suffix)
+    ]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other export makes, clears or renames in `folder` meanwhile, where the file system has locks."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a partial folder, which says that its export lives; whether it was to be had."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = True
+        except OSError:
+            ours = False
+        yield ours
+    finally:
+        os.close(fd)
 
 
 def _sync(folder: Path) -> None:
@@ -97,23 +186,16 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
 
 
-def _remove_abandoned(out: Path) -> None:
-    """Folders that an export to the same output left when it was killed: their process is gone."""
-    for path in out.parent.glob(f".{out.name}.*{_PARTIAL}"):
-        pid = path.name.removeprefix(f".{out.name}.").removesuffix(_PARTIAL)
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
+def _sync_folder(folder: Path) -> None:
+    """Make the names in `folder` last, where the file system can."""
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -57,11 +57,10 @@ Arrays = Mapping[str, np.ndarray]
 def tiny_tokenizer() -> Tokenizer:
     """A byte-level BPE of VOCABULARY tokens, split the way Qwen2 splits."""
     tokenizer = Tokenizer(models.BPE())
-    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    from tokenizers import Regex
-
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    pattern = Regex(words + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -153,10 +152,10 @@ def write_gguf(
     tokenizer: bool = True,
     rope_factors: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Write a GGUF of the weights `state` (Hugging Face names, float32) of a model of `config` (config.json's keys).
+    """Write a GGUF of the float32 weights `state` (Hugging Face names) of a model with the config.json `config`.
 
-    `types` is one ggml type for all matrices, or a type by GGUF name; vectors, and rows that are no whole blocks,
-    stay F32. `metadata` adds or overrides keys. Returns what the file holds, dequantized, under GGUF names.
+    `types` is one ggml type for all matrices, or a type by GGUF name; vectors, and rows that are no whole
+    blocks, stay F32. `metadata` adds or overrides keys. Returns what the file holds, dequantized, by GGUF name.
     """
     arch = "llama" if config["model_type"] == "mistral" else config["model_type"]
     writer = gguf.GGUFWriter(path, arch)

@@ -1,14 +1,32 @@
-"""Strict reading of JSON objects into frozen dataclasses: nothing missing, nothing unknown, every type as declared."""
+"""Strict reading of JSON into frozen dataclasses: nothing missing, nothing unknown, every type as declared."""
 
 from __future__ import annotations
 
+import json
+import math
+import reprlib
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from edge.errors import ArtifactCorrupt
 
 T = TypeVar("T")
+
+# Counts are bytes or elements: what a file or an address can reach.
+_LARGEST_COUNT = (1 << 63) - 1
+_DEEPEST = 8
+
+_ALLOWED: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "RopeKind": (str,),
+}
+# Counts are bytes or elements: what a file or an address can reach.
+_LARGEST_COUNT = (1 << 63) - 1
+_DEEPEST = 8
 
 _SCALARS: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -16,6 +34,18 @@ _SCALARS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "RopeKind": (str,),
 }
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, all its numbers finite.
+
+    Raises:
+        ValueError: it is not JSON, holds NaN or Infinity, or nests without end.
+    """
+    try:
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
 
 
 def read_object(where: str, data: Any) -> dict[str, Any]:
@@ -27,6 +57,23 @@ def read_object(where: str, data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ArtifactCorrupt(_wrong(where, data, "an object"))
     return data
+
+
+def read_free_object(where: str, data: Any) -> dict[str, Any]:
+    """`data` as a dict with any keys, nested a few levels at most: whatever prints it need not fear.
+
+    Raises:
+        ArtifactCorrupt: it is something else, or nests deeper.
+    """
+    level: list[Any] = [read_object(where, data)]
+    for _ in range(_DEEPEST):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (dict, list))]
+        level = [value for values in inner for value in values]
+    if level:
+        raise ArtifactCorrupt(
+            f"edge.json: {where} nests deeper than {_DEEPEST} levels; export the artifact again"
+        )
+    return read_object(where, data)
 
 
 def read_list(where: str, data: Any) -> list[Any]:
@@ -50,12 +97,14 @@ def read_dataclass(cls: type[T], where: str, data: Any) -> T:
     values: dict[str, Any] = {}
     for key, value in read_object(where, data).items():
         if key not in known:
-            raise ArtifactCorrupt(f"edge.json: {where} has an unknown key {key!r}; export the artifact again")
+            raise ArtifactCorrupt(
+                f"edge.json: {where} has an unknown key {shown(key)}; export the artifact again"
+            )
         values[key] = _value(f"{where}.{key}", str(known[key].type), value)
-    try:
-        return cls(**values)
-    except TypeError as e:
-        raise ArtifactCorrupt(f"edge.json: {where} is incomplete ({e}); export the artifact again") from None
+    missing = [name for name, f in known.items() if f.default is MISSING and name not in values]
+    if missing:
+        raise ArtifactCorrupt(f"edge.json: {where} lacks {', '.join(missing)}; export the artifact again")
+    return cls(**values)
 
 
 def read_dataclasses(cls: type[T], where: str, data: Any) -> tuple[T, ...]:
@@ -69,17 +118,19 @@ def _value(where: str, kind: str, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ArtifactCorrupt(_wrong(where, value, "a list"))
         return tuple(_each(where, element, value))
-    if kind == "bool":
-        allowed: tuple[type, ...] = (bool,)
-    elif kind in _SCALARS:
-        allowed = _SCALARS[kind]
-    else:
+    if kind not in _ALLOWED:
         return value
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind != "bool"):
+    number: Any = value
+    if not isinstance(value, _ALLOWED[kind]) or (isinstance(value, bool) and kind != "bool"):
         raise ArtifactCorrupt(_wrong(where, value, kind))
-    if kind == "int" and value < 0:
-        raise ArtifactCorrupt(_wrong(where, value, "a count"))
-    return float(value) if kind == "float" else value
+    if kind == "int" and not 0 <= number <= _LARGEST_COUNT:
+        raise ArtifactCorrupt(_wrong(where, value, f"a count of at most {_LARGEST_COUNT}"))
+    if kind == "float":
+        try:
+            return float(number)
+        except OverflowError:
+            raise ArtifactCorrupt(_wrong(where, value, "a finite number")) from None
+    return value
 
 
 def _each(where: str, kind: str, values: Iterable[Any]) -> Iterable[Any]:
@@ -87,4 +138,16 @@ def _each(where: str, kind: str, values: Iterable[Any]) -> Iterable[Any]:
 
 
 def _wrong(where: str, value: Any, expected: str) -> str:
-    return f"edge.json: {where} is {str(value)[:60]!r}, expected {expected}; export the artifact again"
+    return f"edge.json: {where} is {shown(value)}, expected {expected}; export the artifact again"
+
+
+def shown(value: Any) -> str:
+    """A value of any size and depth, short enough for a message and without control characters."""
+    return reprlib.repr(value)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edge.artifact.fields import parse_json, shown
 from edge.artifact.manifest import MANIFEST, FileEntry, Manifest, Variant
 from edge.artifact.spec import ModelSpec
 from edge.errors import ArtifactCorrupt, ArtifactNotFound, EngineError, UnsafePath
@@ -43,16 +45,13 @@ class Artifact:
     @cached_property
     def generation(self) -> dict[str, Any]:
         """Generation defaults: `eos_token_id` (a list) and Hugging Face's sampling keys."""
+        where = self.path / "generation.json"
         try:
-            data = json.loads(self._text("generation.json"))
+            data = parse_json(self._text("generation.json"))
         except ValueError as e:
-            raise ArtifactCorrupt(
-                f"{self.path / 'generation.json'} is not JSON ({e}); export it again"
-            ) from None
+            raise ArtifactCorrupt(f"{where} is not JSON ({e}); export the artifact again") from None
         if not isinstance(data, dict):
-            raise ArtifactCorrupt(
-                f"{self.path / 'generation.json'} holds no object; export the artifact again"
-            )
+            raise ArtifactCorrupt(f"{where} holds no object; export the artifact again")
         return data
 
     def has(self, name: str) -> bool:
@@ -63,12 +62,13 @@ class Artifact:
         """Path of a file that the manifest lists.
 
         Raises:
-            ArtifactCorrupt: it is not listed.
+            ArtifactCorrupt: it is not listed, or not there with its size.
             UnsafePath: it leads out of the folder.
         """
-        if not self.has(name):
-            raise ArtifactCorrupt(f"{self.path}: edge.json lists no {name}; export the artifact again")
-        return inside(self.path, name)
+        for entry in self.manifest.files:
+            if entry.path == name:
+                return check_file(self.path, entry)
+        raise ArtifactCorrupt(f"{self.path}: edge.json lists no {name}; export the artifact again")
 
     def variant(self, engine: str) -> Variant:
         """The variant for `engine`.
@@ -85,11 +85,10 @@ class Artifact:
         )
 
     def faults(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-        """What is wrong with each bad file, a message each; `progress` is told the bytes hashed since the last call."""
+        """A message for each bad file; `progress` is told the bytes hashed since the last call."""
         for entry in self.manifest.files:
             try:
-                check_file(self.path, entry)
-                if _sha256(inside(self.path, entry.path), progress) != entry.sha256:
+                if _sha256(check_file(self.path, entry), progress) != entry.sha256:
                     yield f"{self.path / entry.path} has changed: its sha256 is not that of the manifest"
             except ArtifactCorrupt as e:
                 yield str(e)
@@ -124,49 +123,39 @@ def open_artifact(path: str | Path, *, check_files: bool = True) -> Artifact:
         ArtifactNotFound, ArtifactCorrupt, ArtifactTooNew, UnsafePath
     """
     folder = Path(path)
-    manifest_path = folder / MANIFEST
-    if not folder.is_dir():
-        what = "is a file, not an artifact folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        what = "is a file, not an artifact folder" if os.path.lexists(folder) else "does not exist"
         raise ArtifactNotFound(f"{folder} {what}; make one with: edge export SOURCE -o {folder}")
-    if not manifest_path.is_file():
-        raise ArtifactNotFound(
-            f"{folder} holds no {MANIFEST}, so it is no artifact; make one with: edge export SOURCE"
-        )
-    if manifest_path.stat().st_size > _LARGEST_MANIFEST:
-        raise ArtifactCorrupt(
-            f"{manifest_path} is larger than {_LARGEST_MANIFEST >> 20} MiB; export it again"
-        )
-    try:
-        manifest = Manifest.loads(manifest_path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as e:
-        raise ArtifactCorrupt(f"{manifest_path} is not UTF-8 ({e}); export the artifact again") from None
-    listed = [entry.path for entry in manifest.files]
+    manifest = Manifest.loads(_manifest_text(folder))
     for entry in manifest.files:
         if check_files:
             check_file(folder, entry)
-    for variant in manifest.variants:
-        for name in (variant.model, *variant.files):
-            if name not in listed:
-                raise ArtifactCorrupt(
-                    f"{manifest_path}: variant {variant.engine} names {name}, which is not listed"
-                )
+        else:
+            inside(folder, entry.path)
     return Artifact(folder, manifest)
 
 
-def check_file(folder: Path, entry: FileEntry) -> None:
-    """Check that the file is there, inside the folder, with its size.
+def check_file(folder: Path, entry: FileEntry) -> Path:
+    """Path of the file, sure to be there, inside the folder, with its size.
 
     Raises:
         ArtifactCorrupt, UnsafePath
     """
     path = inside(folder, entry.path)
-    if not path.is_file():
-        raise ArtifactCorrupt(f"{folder / entry.path} is missing; copy or export the artifact again")
-    size = path.stat().st_size
-    if size != entry.size:
+    try:
+        found = path.stat()
+    except OSError as e:
         raise ArtifactCorrupt(
-            f"{folder / entry.path} has {size} bytes, the manifest says {entry.size}; copy or export the artifact again"
+            f"{path} is missing ({e.strerror}); copy or export the artifact again"
+        ) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ArtifactCorrupt(f"{path} is no regular file; copy or export the artifact again")
+    if found.st_size != entry.size:
+        raise ArtifactCorrupt(
+            f"{path} has {found.st_size} bytes, the manifest says {entry.size}; "
+            "copy or export the artifact again"
         )
+    return path
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -176,16 +165,40 @@ def inside(folder: Path, name: str) -> Path:
         UnsafePath
     """
     pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+    plain = name.isprintable() and "\\" not in name and str(pure) == name != "."
+    if not plain or pure.is_absolute() or ".." in pure.parts:
         raise UnsafePath(
-            f"{folder / MANIFEST} names {name!r}, which is outside of the artifact; do not use this artifact"
+            f"{folder / MANIFEST} names {shown(name)}, which is no plain path inside the artifact; "
+            "do not use this artifact"
         )
     path = folder / pure
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsafePath(
-            f"{path} is a link out of the artifact, to {path.resolve()}; do not use this artifact"
-        )
+    # os.path.realpath, unlike Path.resolve, also answers for links that go in circles.
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(os.path.realpath(folder)):
+        raise UnsafePath(f"{path} is a link out of the artifact, to {real}; do not use this artifact")
     return path
+
+
+def _manifest_text(folder: Path) -> str:
+    path = folder / MANIFEST
+    if not os.path.isfile(path):
+        raise ArtifactNotFound(
+            f"{folder} holds no {MANIFEST}, so it is no artifact; make one with: edge export SOURCE -o OUT"
+        )
+    try:
+        with inside(folder, MANIFEST).open("rb") as file:
+            data = file.read(_LARGEST_MANIFEST + 1)
+        if len(data) > _LARGEST_MANIFEST:
+            raise ArtifactCorrupt(
+                f"{path} is larger than {_LARGEST_MANIFEST >> 20} MiB; export the artifact again"
+            )
+        return data.decode("utf-8")
+    except OSError as e:
+        raise ArtifactCorrupt(
+            f"{path} cannot be read ({e.strerror}); copy or export the artifact again"
+        ) from None
+    except UnicodeDecodeError as e:
+        raise ArtifactCorrupt(f"{path} is not UTF-8 ({e}); export the artifact again") from None
 
 
 def _sha256(path: Path, progress: Callable[[int], None] | None) -> str:

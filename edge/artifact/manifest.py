@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edge.artifact.fields import read_dataclasses, read_object
+from edge.artifact.fields import (
+    parse_json,
+    read_dataclass,
+    read_dataclasses,
+    read_free_object,
+    read_object,
+    shown,
+)
 from edge.artifact.spec import ModelSpec
 from edge.errors import ArtifactCorrupt, ArtifactTooNew
 from edge.version import VERSION
 
 FORMAT = 1
 MANIFEST = "edge.json"
+
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +87,7 @@ class Manifest:
 
     @property
     def decode_bytes(self) -> int:
-        """Bytes of weights that one decoded token reads: all but an embedding that is not the head as well."""
+        """Bytes of weights that one decoded token reads: all but an embedding that is not also the head."""
         skipped = 0 if self.spec.tied else sum(part.bytes for part in self.parts if part.name == "embedding")
         return self.weight_bytes - skipped
 
@@ -102,35 +112,51 @@ class Manifest:
 
         Raises:
             ArtifactTooNew: a later format version.
-            ArtifactCorrupt: no JSON, or a key missing, unknown or of the wrong type.
+            ArtifactCorrupt: no JSON, a key missing, unknown or of the wrong type, or a contradiction.
         """
         try:
-            data = dict(read_object("the manifest", json.loads(text)))
-        except (ValueError, RecursionError) as e:
+            data = dict(read_object("the manifest", parse_json(text)))
+        except ValueError as e:
             raise ArtifactCorrupt(f"edge.json is not JSON ({e}); export the artifact again") from None
-        version, writer = data.get("format"), data.pop("edgewise", "an unknown version")
+        version, writer = data.get("format"), data.pop("edgewise", "of an unknown version")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise ArtifactCorrupt(
-                f"edge.json: format is {version!r}, expected a number from 1; export it again"
+                f"edge.json: format is {shown(version)}, expected a number from 1; export the artifact again"
             )
         if version > FORMAT:
             raise ArtifactTooNew(
-                f"edge.json: format {version} was written by edgewise {writer}; edgewise {VERSION} reads up to "
-                f"format {FORMAT}: upgrade with pip install --upgrade edgewise"
+                f"edge.json: format {shown(version)} was written by edgewise {shown(writer)}; "
+                f"edgewise {VERSION} reads up to format {FORMAT}: upgrade with pip install --upgrade edgewise"
             )
-        for key, kind in (
-            ("parts", Part),
-            ("kv", KvGroup),
-            ("variants", Variant),
-            ("files", FileEntry),
-        ):
+        for key, kind in (("parts", Part), ("kv", KvGroup), ("variants", Variant), ("files", FileEntry)):
             data[key] = read_dataclasses(kind, key, data.get(key))
         for key in ("recipe", "provenance"):
-            read_object(key, data.get(key))
-        if not isinstance(data.get("name"), str):
-            raise ArtifactCorrupt(f"edge.json: name is {data.get('name')!r}, expected str; export it again")
+            data[key] = read_free_object(key, data.get(key))
         data["spec"] = ModelSpec.from_json(data.get("spec"))
-        try:
-            return cls(**data)
-        except TypeError as e:
-            raise ArtifactCorrupt(f"edge.json: {e}; export the artifact again") from None
+        manifest = read_dataclass(cls, "the manifest", data)
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        listed: set[str] = set()
+        for entry in self.files:
+            if entry.path in listed:
+                raise ArtifactCorrupt(f"edge.json lists {shown(entry.path)} twice; export the artifact again")
+            listed.add(entry.path)
+        if sorted(layer for group in self.kv for layer in group.layers) != list(range(self.spec.layers)):
+            raise ArtifactCorrupt(
+                f"edge.json: kv does not name each of the {self.spec.layers} layers once; "
+                "export the artifact again"
+            )
+        for variant in self.variants:
+            for name in (variant.model, *variant.files):
+                if name not in listed:
+                    raise ArtifactCorrupt(
+                        f"edge.json: variant {shown(variant.engine)} names {shown(name)}, which is not "
+                        "listed; export the artifact again"
+                    )
+            if not _VERSION.fullmatch(variant.requires):
+                raise ArtifactCorrupt(
+                    f"edge.json: variant {shown(variant.engine)} requires {shown(variant.requires)}, "
+                    "expected a version such as 1.23.2; export the artifact again"
+                )

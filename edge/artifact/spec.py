@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from edge.artifact.fields import read_dataclass, read_object
+from edge.artifact.fields import read_dataclass, read_object, shown
+from edge.errors import ArtifactCorrupt
 
 RopeKind = Literal["default", "linear", "dynamic", "llama3", "yarn", "factors"]
+
+_MOST_LAYERS, _LONGEST_CONTEXT, _LARGEST_SIZE = 4096, 1 << 24, 1 << 31
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rope:
     """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) and how it is stretched.
 
-    `kind` names the scaling: `linear` (positions ÷ factor), `dynamic` (NTK-aware base), `llama3` (by wavelength),
-    `yarn` (Peng et al. 2023, arXiv:2309.00071), `factors` (a divisor per frequency, as GGUF stores llama3's).
+    `kind` names the scaling: `linear` (positions ÷ factor), `dynamic` (NTK-aware base), `llama3` (by
+    wavelength), `yarn` (Peng et al. 2023, arXiv:2309.00071), `factors` (a divisor per frequency, as GGUF
+    stores llama3's).
     """
 
     theta: float = 10000.0
@@ -83,8 +88,52 @@ class ModelSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            ArtifactCorrupt: a key is missing, unknown or of the wrong type.
+            ArtifactCorrupt: a key is missing, unknown or of the wrong type, or a value no decoder can have.
         """
         values = dict(read_object("spec", data))
         values["rope"] = read_dataclass(Rope, "spec.rope", values.get("rope"))
-        return read_dataclass(cls, "spec", values)
+        spec = read_dataclass(cls, "spec", values)
+        for key, value, expected in _nonsense(spec):
+            raise ArtifactCorrupt(
+                f"edge.json: spec.{key} is {shown(value)}, expected {expected}; export the artifact again"
+            )
+        return spec
+
+
+def _nonsense(spec: ModelSpec) -> Iterator[tuple[str, object, str]]:
+    """(key, value, what was expected) of values that no decoder can have."""
+    limits = {"layers": _MOST_LAYERS, "context": _LONGEST_CONTEXT}
+    for key in (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "layers",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "context",
+    ):
+        value, most = getattr(spec, key), limits.get(key, _LARGEST_SIZE)
+        if not 1 <= value <= most:
+            yield key, value, f"1 to {most}"
+    if spec.heads % max(1, spec.kv_heads):
+        yield "heads", spec.heads, f"a multiple of the {spec.kv_heads} kv_heads"
+    if spec.head_dim % 2:
+        yield "head_dim", spec.head_dim, "an even number"
+    if spec.windows and len(spec.windows) != spec.layers:
+        yield "windows", spec.windows, f"one for each of the {spec.layers} layers"
+    if spec.norm_eps <= 0:
+        yield "norm_eps", spec.norm_eps, "more than 0"
+    if spec.rope.kind not in get_args(RopeKind):
+        yield "rope.kind", spec.rope.kind, f"one of {', '.join(get_args(RopeKind))}"
+    for key in ("theta", "factor", "attention_factor"):
+        if getattr(spec.rope, key) <= 0:
+            yield f"rope.{key}", getattr(spec.rope, key), "more than 0"
+    if len(spec.rope.factors) != (spec.head_dim // 2 if spec.rope.kind == "factors" else 0):
+        yield (
+            "rope.factors",
+            spec.rope.factors,
+            "a divisor for each frequency where the kind is factors, else none",
+        )
+    if any(factor <= 0 for factor in spec.rope.factors):
+        yield "rope.factors", spec.rope.factors, "divisors above 0"

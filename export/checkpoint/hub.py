@@ -53,8 +53,8 @@ def open_hub(hub_id: str, progress: Progress | None = None) -> Checkpoint:
     folder = download(match[1], match[2], progress or (lambda stage, done, total: None))
     if not (folder / "config.json").is_file():
         raise CheckpointNotFound(
-            f"{hub_id}: there is no config.json in this repository; choose one with config.json and safetensors, "
-            "or download its GGUF and name that file"
+            f"{hub_id}: there is no config.json in this repository; choose one with config.json and "
+            "safetensors, or download its GGUF and name that file"
         )
     checkpoint = open_folder(folder, hub_id)
     provenance = {**checkpoint.provenance, "repository": match[1], "revision": folder.name}

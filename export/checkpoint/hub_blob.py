@@ -1,6 +1,6 @@
 """One large file of a hub repository, fetched into the client's cache so that a later run goes on with it.
 
-The hub's client keeps what it has of a file only while it runs; here the bytes stay beside the finished blobs.
+The hub's client keeps a part of a file only while it runs; here it stays beside the finished blobs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _PART = ".edgewise-part"
 
 
 def fetch_blob(repository: str, file: Any, endpoint: str | None, bar: Any) -> None:
-    """Fetch `file`, an entry of the client's dry run, from where an earlier run stopped; `bar` as for the client.
+    """Fetch `file`, an entry of the client's dry run, from where an earlier run stopped.
 
-    The client links the blob into the snapshot. A file that another process is fetching is left to the client.
+    The client links the blob into the snapshot. A file that another process is fetching is left to it.
+    `bar` is the class of progress bars that the client is given.
 
     Raises:
         CheckpointCorrupt: the bytes are not those the hub promised.

@@ -22,12 +22,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointNotFound(f"{path}: no such file; a checkpoint holds config.json and safetensors")
     again = "get the checkpoint again from its publisher"
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        if path.stat().st_size > MAX_BYTES:
+            raise CheckpointCorrupt(f"{path}: over {MAX_BYTES} bytes, too long for a {path.name}; {again}")
+        data = path.read_bytes()
     except OSError as e:
         raise CheckpointCorrupt(f"{path}: cannot be read ({e.strerror}); {again}") from e
-    if len(data) > MAX_BYTES:
-        raise CheckpointCorrupt(f"{path}: over {MAX_BYTES} bytes, too long for a {path.name}; {again}")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as e:

@@ -132,7 +132,7 @@ _FALCON = Presplit(
     )
 )
 
-# Each row was compared with the model's own tokenizer.json; a name that was not does not belong here.
+# A row says what the model's published tokenizer does; a name for which that is only likely has no row.
 PRESPLITS: dict[str, Presplit] = {
     "gpt-2": _GPT2,
     "smollm": _DIGITS,

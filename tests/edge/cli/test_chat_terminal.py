@@ -133,7 +133,7 @@ def test_a_conversation_that_is_full_says_so_and_goes_on(terminal: Start, tiny_a
     screen = terminal("chat", tiny_artifact, "--context", "64", "--max-tokens", "3")
     screen.expect(WELCOME)
     screen.type("x" * 90 + "\r")
-    screen.expect("error: the conversation has")
+    screen.expect("the context holds 64")
     screen.type("/help\r")
     screen.expect("/save FILE")
 

@@ -45,7 +45,10 @@ def test_the_names_of_a_gguf_lead_back(model_type: str, options: dict[str, Any])
         assert hugging_face_name(stored) == name
 
 
-@pytest.mark.parametrize("name", ["blk.0.ffn_gate_exps.weight", "blk.x.attn_q.weight", "rope_freqs.weight", "", "blk.0.attn_q.scale"])
+@pytest.mark.parametrize(
+    "name",
+    ["blk.0.ffn_gate_exps.weight", "blk.x.attn_q.weight", "rope_freqs.weight", "", "blk.0.attn_q.scale"],
+)
 def test_a_name_of_no_family_has_no_other(name: str) -> None:
     assert hugging_face_name(name) is None
     assert gguf_name(name) is None
@@ -83,7 +86,9 @@ def test_what_is_left_out_is_what_transformers_takes(model_type: str, key: str, 
     spec = family_for_model_type(model_type).spec_from_config(config)
     theirs = transformers.AutoConfig.for_model(**json.loads(json.dumps(config)))
     assert spec.kv_heads == theirs.num_key_value_heads
-    assert spec.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
+    assert spec.head_dim == (
+        getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
+    )
     assert spec.tied == theirs.tie_word_embeddings
     assert spec.norm_eps == theirs.rms_norm_eps
     if model_type == "llama":
@@ -103,7 +108,11 @@ WINDOWS: list[dict[str, Any]] = [
     {"use_sliding_window": True, "sliding_window": None, "max_window_layers": 0},
     {"use_sliding_window": True, "max_window_layers": 2},
     {"layer_types": ["full_attention"] * 4},
-    {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    {
+        "use_sliding_window": True,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
 ]
 
 
@@ -137,14 +146,30 @@ WRONG: list[tuple[str, dict[str, Any], type[CheckpointError], str]] = [
     ),
     *(
         ("qwen2", {key: value}, CheckpointCorrupt, f"config.json: {key} is ")
-        for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size", "max_position_embeddings")
+        for key in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_key_value_heads",
+            "vocab_size",
+            "max_position_embeddings",
+        )
         for value in (0, -1, 1.5, "64", True, [64], 2**60)
     ),
     ("llama", {"rms_norm_eps": -1e-5}, CheckpointCorrupt, "rms_norm_eps is -1e-05"),
     ("llama", {"rms_norm_eps": "1e-5"}, CheckpointCorrupt, "rms_norm_eps is '1e-5'"),
     ("llama", {"rms_norm_eps": float("inf")}, CheckpointCorrupt, "rms_norm_eps is inf"),
-    ("llama", {"num_key_value_heads": 3}, CheckpointCorrupt, "num_attention_heads 4 is not a multiple of .* 3"),
-    ("llama", {"hidden_size": 66}, CheckpointCorrupt, "hidden_size 66 is not a multiple of num_attention_heads 4"),
+    (
+        "llama",
+        {"num_key_value_heads": 3},
+        CheckpointCorrupt,
+        "num_attention_heads 4 is not a multiple of .* 3",
+    ),
+    (
+        "llama",
+        {"hidden_size": 66},
+        CheckpointCorrupt,
+        "hidden_size 66 is not a multiple of num_attention_heads 4",
+    ),
     ("llama", {"tie_word_embeddings": "yes"}, CheckpointCorrupt, "tie_word_embeddings is 'yes'"),
     ("llama", {"attention_bias": 1}, CheckpointCorrupt, "attention_bias is 1"),
     ("llama", {"hidden_act": "gelu"}, Unsupported, "hidden_act 'gelu'"),
@@ -163,16 +188,18 @@ WRONG: list[tuple[str, dict[str, Any], type[CheckpointError], str]] = [
 def test_a_wrong_value_is_named(
     model_type: str, changes: dict[str, Any], error: type[CheckpointError], message: str
 ) -> None:
-    config = {key: value for key, value in configuration(model_type, **changes).items() if value is not DELETE}
+    config = {
+        key: value for key, value in configuration(model_type, **changes).items() if value is not DELETE
+    }
     with pytest.raises(error, match=message) as raised:
         family_for_model_type(model_type).spec_from_config(config)
     assert type(raised.value) is error
 
 
 def test_an_unknown_model_type_is_named_with_the_known() -> None:
-    with pytest.raises(Unsupported, match="'gemma3' .*llama, mistral, qwen2, qwen3"):
+    with pytest.raises(Unsupported, match=r"'gemma3' .*llama, mistral, qwen2, qwen3"):
         family_for_model_type("gemma3")
-    with pytest.raises(Unsupported, match="'phi3' .*llama, qwen2, qwen3"):
+    with pytest.raises(Unsupported, match=r"'phi3' .*llama, qwen2, qwen3"):
         family_for_gguf("phi3")
 
 

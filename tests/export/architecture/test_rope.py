@@ -33,7 +33,7 @@ R1_0528 = {
     "original_max_position_embeddings": 32768,
     "attn_factor": 0.8782488562869419,
 }
-# What config.json says of RoPE; the older spelling has rope_theta and rope_scaling, the newer rope_parameters.
+# What config.json says of RoPE: older ones have rope_theta and rope_scaling, newer ones rope_parameters.
 SPELLINGS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "older, theta": {"rope_theta": 500000.0},
@@ -119,11 +119,17 @@ def test_the_context_is_what_the_scaling_makes_of_it(spelling: dict[str, Any], c
 
 
 def test_the_factor_of_r1_0528_cancels_yarn_s() -> None:
-    config = configuration("qwen3", head_dim=128, max_position_embeddings=131072, rope_theta=1e6, rope_scaling=R1_0528)
+    config = configuration(
+        "qwen3", head_dim=128, max_position_embeddings=131072, rope_theta=1e6, rope_scaling=R1_0528
+    )
     spec = family_for_model_type("qwen3").spec_from_config(config)
     assert spec.context == 131072
     assert spec.rope == Rope(
-        theta=1e6, kind="yarn", factor=4.0, original_context=32768, attention_factor=pytest.approx(1.0, abs=1e-12)
+        theta=1e6,
+        kind="yarn",
+        factor=4.0,
+        original_context=32768,
+        attention_factor=pytest.approx(1.0, abs=1e-12),
     )
 
 
@@ -131,13 +137,25 @@ WRONG: dict[str, tuple[dict[str, Any], type[CheckpointError], str]] = {
     "unknown kind": ({"rope_scaling": {"rope_type": "longrope"}}, Unsupported, "'longrope' is not known"),
     "kind a number": ({"rope_scaling": {"rope_type": 3}}, CheckpointCorrupt, "rope_type is 3"),
     "scaling a text": ({"rope_scaling": "linear"}, CheckpointCorrupt, "rope_scaling is 'linear'"),
-    "no factor": ({"rope_scaling": {"rope_type": "linear"}}, CheckpointCorrupt, "rope_scaling: factor is missing"),
+    "no factor": (
+        {"rope_scaling": {"rope_type": "linear"}},
+        CheckpointCorrupt,
+        "rope_scaling: factor is missing",
+    ),
     "factor 0": ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, CheckpointCorrupt, "factor is 0"),
     "factor negative": ({"rope_scaling": {**YARN, "factor": -4.0}}, CheckpointCorrupt, "factor is -4"),
     "factor NaN": ({"rope_scaling": {**YARN, "factor": math.nan}}, CheckpointCorrupt, "factor is nan"),
-    "factor huge": ({"rope_scaling": {"type": "dynamic", "factor": 1e12}}, CheckpointCorrupt, "max_position_embeddings"),
+    "factor huge": (
+        {"rope_scaling": {"type": "dynamic", "factor": 1e12}},
+        CheckpointCorrupt,
+        "max_position_embeddings",
+    ),
     "factor true": ({"rope_scaling": {**YARN, "factor": True}}, CheckpointCorrupt, "factor is True"),
-    "factor beyond floats": ({"rope_scaling": {**YARN, "factor": 10**400}}, CheckpointCorrupt, "factor is 1000"),
+    "factor beyond floats": (
+        {"rope_scaling": {**YARN, "factor": 10**400}},
+        CheckpointCorrupt,
+        "factor is 1000",
+    ),
     "theta 0": ({"rope_theta": 0.0}, CheckpointCorrupt, "rope_theta is 0"),
     "theta inf": ({"rope_parameters": {"rope_theta": math.inf}}, CheckpointCorrupt, "rope_theta is inf"),
     "llama3 without high": (
@@ -145,15 +163,27 @@ WRONG: dict[str, tuple[dict[str, Any], type[CheckpointError], str]] = {
         CheckpointCorrupt,
         "high_freq_factor is missing",
     ),
-    "llama3 crossed": ({"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}}, CheckpointCorrupt, "high_freq_factor is 1"),
-    "original 0": ({"rope_scaling": {**YARN, "original_max_position_embeddings": 0}}, CheckpointCorrupt, "is 0"),
+    "llama3 crossed": (
+        {"rope_scaling": {**LLAMA3, "high_freq_factor": 1.0}},
+        CheckpointCorrupt,
+        "high_freq_factor is 1",
+    ),
+    "original 0": (
+        {"rope_scaling": {**YARN, "original_max_position_embeddings": 0}},
+        CheckpointCorrupt,
+        "is 0",
+    ),
     "partial": ({"partial_rotary_factor": 0.5}, Unsupported, "partial_rotary_factor is 0.5"),
     "partial inside": (
         {"rope_parameters": {"partial_rotary_factor": 0.25}},
         Unsupported,
         "rope_parameters: partial_rotary_factor is 0.25",
     ),
-    "by layer": ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, Unsupported, "differs by layer"),
+    "by layer": (
+        {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}},
+        Unsupported,
+        "differs by layer",
+    ),
     "truncate a number": ({"rope_scaling": {**YARN, "truncate": 1}}, CheckpointCorrupt, "truncate is 1"),
     "head_dim odd": ({"head_dim": 15}, CheckpointCorrupt, "head_dim is 15"),
     "head_dim 2 and dynamic": (
@@ -231,7 +261,12 @@ GGUF: dict[str, tuple[dict[str, Any], list[float] | None, Rope]] = {
         Rope(kind="yarn", factor=4.0, original_context=256, attention_factor=1.0),
     ),
     "yarn, betas": (
-        {"scaling.type": "yarn", "scaling.factor": 1.0, "scaling.yarn_beta_fast": 16.0, "scaling.yarn_beta_slow": 2.0},
+        {
+            "scaling.type": "yarn",
+            "scaling.factor": 1.0,
+            "scaling.yarn_beta_fast": 16.0,
+            "scaling.yarn_beta_slow": 2.0,
+        },
         None,
         Rope(kind="yarn", original_context=256, beta_fast=16.0, beta_slow=2.0),
     ),

@@ -25,7 +25,9 @@ def array(key: str, kind: int, count: int, raw: bytes = b"") -> bytes:
     return entry(key, ARRAY, struct.pack("<IQ", kind, count) + raw)
 
 
-def tensor(name: str | bytes = "a", sizes: Any = (4,), kind: int = 0, offset: int = 0, rank: int | None = None) -> bytes:
+def tensor(
+    name: str | bytes = "a", sizes: Any = (4,), kind: int = 0, offset: int = 0, rank: int | None = None
+) -> bytes:
     rank = len(sizes) if rank is None else rank
     return text(name) + struct.pack(f"<I{len(sizes)}QIQ", rank, *sizes, kind, offset)
 

@@ -74,7 +74,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def file(self, name: str) -> None:
         data = self.hub.files[name]
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            "Accept-Ranges": "bytes",
+        }
         if self.command == "GET" and self.hub.broken:
             self.reply(500, b"", {})
             return

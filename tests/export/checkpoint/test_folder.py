@@ -90,9 +90,7 @@ def test_the_hub_cache_s_links_are_followed(source: Source, tmp_path: Path) -> N
     for file in blobs.iterdir():
         os.symlink(Path("..", "..", "blobs", file.name), snapshot / file.name)
     tensors = open_checkpoint(snapshot).tensors
-    np.testing.assert_array_equal(
-        tensors["model.norm.weight"].read(), source.state["model.norm.weight"]
-    )
+    np.testing.assert_array_equal(tensors["model.norm.weight"].read(), source.state["model.norm.weight"])
 
 
 def test_buffers_and_a_tied_head_are_left_out(tmp_path: Path) -> None:
@@ -132,7 +130,9 @@ def data(change: Any) -> Any:
 
 
 def config(text: str | bytes) -> Any:
-    return lambda folder: (folder / "config.json").write_bytes(text.encode() if isinstance(text, str) else text)
+    return lambda folder: (folder / "config.json").write_bytes(
+        text.encode() if isinstance(text, str) else text
+    )
 
 
 def header(text: str, size: int | None = None, body: bytes = b"") -> Any:
@@ -186,11 +186,20 @@ SPOILT: dict[str, tuple[Any, type[CheckpointError], str]] = {
     "config binary": (config(b"\xff\xfe\x00"), CheckpointCorrupt, r"config\.json: not JSON"),
     "config a list": (config("[]"), CheckpointCorrupt, r"config\.json: holds a JSON list"),
     "config nested deep": (config('{"a":' * 100_000), CheckpointCorrupt, r"config\.json: not JSON"),
+    "config of 65 MiB": (config(b" " * (65 << 20)), CheckpointCorrupt, r"config\.json: over 67108864 bytes"),
     "config empty": (config("{}"), CheckpointCorrupt, "model_type is missing"),
     "index no map": (shards([1]), CheckpointCorrupt, "weight_map"),
     "index of numbers": (shards({"a": 1}), CheckpointCorrupt, "weight_map"),
-    "index missing shard": (shards({"a": "model-7.safetensors"}), CheckpointCorrupt, r"model-7\.safetensors: .*missing"),
-    "index leads out": (shards({"a": "../folder/model-00001-of-00001.safetensors"}), CheckpointCorrupt, "no file of"),
+    "index missing shard": (
+        shards({"a": "model-7.safetensors"}),
+        CheckpointCorrupt,
+        r"model-7\.safetensors: .*missing",
+    ),
+    "index leads out": (
+        shards({"a": "../folder/model-00001-of-00001.safetensors"}),
+        CheckpointCorrupt,
+        "no file of",
+    ),
     "index absolute": (shards({"a": "/etc/passwd"}), CheckpointCorrupt, "/etc/passwd"),
     "index dots": (shards({"a": ".."}), CheckpointCorrupt, r"\.\."),
     "index empty name": (shards({"a": ""}), CheckpointCorrupt, "no file of"),

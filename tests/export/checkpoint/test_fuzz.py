@@ -1,4 +1,4 @@
-"""Damaged checkpoints: whatever bytes change, what comes out is a checkpoint or a CheckpointError, in little memory."""
+"""Damaged checkpoints: whatever changes, out comes a checkpoint or a CheckpointError, in little memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from export.checkpoint.folder import SINGLE
 from export.checkpoint.gguf_header import read_gguf_header
 from tests.export.checkpoint.conftest import Source
 
-BYTES = 64 << 20
+BYTES = 16 << 20
 INTERESTING = [0, 1, 0x7F, 0x80, 0xFF]
 fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Flips = list[tuple[float, int]]
 flips = st.lists(
-    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(INTERESTING) | st.integers(0, 255)), max_size=4
+    st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(INTERESTING) | st.integers(0, 255)),
+    max_size=4,
 )
 cuts = st.none() | st.floats(0, 1)
 
@@ -40,8 +41,8 @@ def survives(path: Path) -> None:
         with open_checkpoint(path) as checkpoint:
             for tensor in checkpoint.tensors.values():
                 tensor.read()
-    except CheckpointError as e:
-        assert str(e)
+    except CheckpointError:
+        pass
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -55,7 +56,9 @@ def header_bytes(source: Source) -> int:
 
 @fuzz
 @given(changes=flips, cut=cuts)
-def test_a_damaged_gguf(source: Source, header_bytes: int, tmp_path: Path, changes: Flips, cut: float | None) -> None:
+def test_a_damaged_gguf(
+    source: Source, header_bytes: int, tmp_path: Path, changes: Flips, cut: float | None
+) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(damaged(source.gguf.read_bytes(), header_bytes, changes, cut))
     survives(path)
@@ -81,7 +84,11 @@ def test_a_damaged_safetensors(source: Source, tmp_path: Path, changes: Flips, c
 
 
 @fuzz
-@given(changes=flips, cut=cuts, name=st.sampled_from(["config.json", "generation_config.json", "tokenizer_config.json"]))
+@given(
+    changes=flips,
+    cut=cuts,
+    name=st.sampled_from(["config.json", "generation_config.json", "tokenizer_config.json"]),
+)
 def test_a_damaged_configuration(
     source: Source, tmp_path: Path, changes: Flips, cut: float | None, name: str
 ) -> None:

@@ -102,7 +102,9 @@ def split(path: Path, names: list[str], state: Any, config: Any, **changed: int)
     whole = path / "whole.gguf"
     write_gguf(whole, state, config)
     reader = gguf.GGUFReader(whole)
-    write_gguf(path / names[0], {}, config, metadata={"split.no": 0, "split.count": 2, "split.tensors.count": 99})
+    write_gguf(
+        path / names[0], {}, config, metadata={"split.no": 0, "split.count": 2, "split.tensors.count": 99}
+    )
     parts = [path / name for name in names]
     for number, part in enumerate(parts):
         writer = gguf.GGUFWriter(part.with_suffix(".new"), "llama")
@@ -161,11 +163,31 @@ def key(name: str, value: Any) -> Any:
 BIAS = np.zeros(64, np.float32)
 SPOILT: dict[str, tuple[Any, type[CheckpointError], str]] = {
     "no embedding": (drop("model.embed_tokens.weight"), TensorError, r"token_embd\.weight is missing"),
-    "missing": (drop("model.layers.1.mlp.up_proj.weight"), TensorError, r"layers\.1\.mlp\.up_proj\.weight .* missing"),
-    "bias of one layer": (drop("model.layers.1.self_attn.k_proj.bias"), TensorError, r"k_proj\.bias .*missing"),
-    "bias of no family": (put("model.layers.0.input_layernorm.bias", BIAS), TensorError, r"input_layernorm\.bias"),
-    "norm misshapen": (put("model.norm.weight", BIAS[:32]), TensorError, r"model\.norm\.weight has shape \(32,\)"),
-    "embedding a vector": (put("model.embed_tokens.weight", BIAS), TensorError, r"token_embd\.weight has shape"),
+    "missing": (
+        drop("model.layers.1.mlp.up_proj.weight"),
+        TensorError,
+        r"layers\.1\.mlp\.up_proj\.weight .* missing",
+    ),
+    "bias of one layer": (
+        drop("model.layers.1.self_attn.k_proj.bias"),
+        TensorError,
+        r"k_proj\.bias .*missing",
+    ),
+    "bias of no family": (
+        put("model.layers.0.input_layernorm.bias", BIAS),
+        TensorError,
+        r"input_layernorm\.bias",
+    ),
+    "norm misshapen": (
+        put("model.norm.weight", BIAS[:32]),
+        TensorError,
+        r"model\.norm\.weight has shape \(32,\)",
+    ),
+    "embedding a vector": (
+        put("model.embed_tokens.weight", BIAS),
+        TensorError,
+        r"token_embd\.weight has shape",
+    ),
     "layers 2^31": (key("llama.block_count", 2**31), CheckpointCorrupt, r"llama\.block_count is 2147483648"),
     "layers 3": (key("llama.block_count", 3), TensorError, r"layers\.2\.\S+ .* missing"),
     "layers 1": (key("llama.block_count", 1), TensorError, r"layers\.1\.\S+ .* no place"),
@@ -175,10 +197,18 @@ SPOILT: dict[str, tuple[Any, type[CheckpointError], str]] = {
     "context a text": (key("llama.context_length", "long"), CheckpointCorrupt, r"context_length is 'long'"),
     "partial rope": (key("llama.rope.dimension_count", 8), Unsupported, r"rope\.dimension_count is 8"),
     "rope kind": (key("llama.rope.scaling.type", "longrope"), Unsupported, "longrope"),
-    "rope theta NaN": (key("llama.rope.freq_base", float("nan")), CheckpointCorrupt, r"rope\.freq_base is nan"),
+    "rope theta NaN": (
+        key("llama.rope.freq_base", float("nan")),
+        CheckpointCorrupt,
+        r"rope\.freq_base is nan",
+    ),
     "value heads": (key("llama.attention.value_length", 8), Unsupported, r"value_length 8"),
     "experts": (key("llama.expert_count", 8), Unsupported, "expert_count"),
-    "window a text": (key("llama.attention.sliding_window", "4k"), CheckpointCorrupt, r"sliding_window is '4k'"),
+    "window a text": (
+        key("llama.attention.sliding_window", "4k"),
+        CheckpointCorrupt,
+        r"sliding_window is '4k'",
+    ),
     "split a text": (key("split.count", "2"), CheckpointCorrupt, r"split\.count is '2'"),
 }
 
@@ -216,7 +246,13 @@ def test_no_architecture_is_an_error(tmp_path: Path) -> None:
 def test_a_real_file_says_where_it_comes_from() -> None:
     checkpoint = open_checkpoint(models.smollm2())
     spec = checkpoint.spec
-    assert (spec.architecture, spec.layers, spec.hidden_size, spec.context, spec.tied) == ("llama", 30, 576, 8192, True)
+    assert (spec.architecture, spec.layers, spec.hidden_size, spec.context, spec.tied) == (
+        "llama",
+        30,
+        576,
+        8192,
+        True,
+    )
     assert spec.parameters == 134_515_008
     assert checkpoint.provenance["format"] == "gguf"
     assert checkpoint.provenance["license"] == "apache-2.0"

@@ -42,12 +42,18 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "2^60 tensors": (gguf(tensor_count=HUGE), f"tensor count is {HUGE}, but there is room for 0"),
     "2^60 entries": (gguf(entry_count=HUGE), f"metadata count is {HUGE}, but there is room for 0"),
     "2^63 tensors": (gguf(tensor_count=2**63), f"tensor count is {2**63}"),
-    "key of 2^60": (gguf([struct.pack("<Q", HUGE)], entry_count=1, data=FOUR * 4), f"key is {HUGE} bytes long"),
+    "key of 2^60": (
+        gguf([struct.pack("<Q", HUGE)], entry_count=1, data=FOUR * 4),
+        f"key is {HUGE} bytes long",
+    ),
     "text of 2^60": (gguf([entry("k", STRING, struct.pack("<Q", HUGE))]), f"k is {HUGE} bytes long"),
     "array of 2^60 numbers": (gguf([array("k", UINT32, HUGE)]), f"k length is {HUGE}"),
     "array of 2^60 texts": (gguf([array("k", STRING, HUGE)]), f"k length is {HUGE}"),
     "array one too long": (gguf([array("k", UINT32, 12, FOUR)]), "k length is 12, but there is room for 11"),
-    "text in array past the end": (gguf([array("k", STRING, 1, struct.pack("<Q", 99))], data=FOUR), "k ends at byte"),
+    "text in array past the end": (
+        gguf([array("k", STRING, 1, struct.pack("<Q", 99))], data=FOUR),
+        "k ends at byte",
+    ),
     "array of arrays": (gguf([array("k", ARRAY, 1, FOUR)]), "k is an array of arrays"),
     "unknown type": (gguf([entry("k", 99, FOUR)]), "k has the unknown type 99"),
     "array of an unknown type": (gguf([array("k", 99, 1, FOUR)]), "k is an array of the unknown type 99"),
@@ -55,7 +61,10 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "key empty": (gguf([uint32("", 1)], data=FOUR), "metadata key is empty"),
     "key no UTF-8": (gguf([entry(b"\xff", UINT32, FOUR[:4])]), "not UTF-8"),
     "text no UTF-8": (gguf([entry("k", STRING, text(b"\xff"))]), "k is not UTF-8"),
-    "text in array no UTF-8": (gguf([array("k", STRING, 1, text(b"\xff"))]), "k holds a string that is not UTF-8"),
+    "text in array no UTF-8": (
+        gguf([array("k", STRING, 1, text(b"\xff"))]),
+        "k holds a string that is not UTF-8",
+    ),
     "boolean 2": (gguf([entry("k", BOOL, b"\2")], data=FOUR), "k holds the boolean 2"),
     "boolean 2 in array": (gguf([array("k", BOOL, 1, b"\2")]), "k holds the boolean 2"),
     "alignment 0": (gguf([uint32("general.alignment", 0)]), "general.alignment is 0"),
@@ -66,15 +75,27 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "tensor unnamed": (gguf(tensors=[tensor("")], data=FOUR), "tensor name is empty"),
     "no dimensions": (gguf(tensors=[tensor(sizes=())], data=FOUR * 4), "tensor a has 0 dimensions"),
     "five dimensions": (gguf(tensors=[tensor(sizes=(1,) * 5)], data=FOUR), "tensor a has 5 dimensions"),
-    "2^32-1 dimensions": (gguf(tensors=[tensor(rank=2**32 - 1)], data=FOUR), "tensor a has 4294967295 dimensions"),
+    "2^32-1 dimensions": (
+        gguf(tensors=[tensor(rank=2**32 - 1)], data=FOUR),
+        "tensor a has 4294967295 dimensions",
+    ),
     "a size of 0": (gguf(tensors=[tensor(sizes=(0, 4))], data=FOUR), r"tensor a has dimensions \(0, 4\)"),
     "sizes overflow": (gguf(tensors=[tensor(sizes=(2**63, 2))], data=FOUR), "tensor a has dimensions"),
     "sizes wrap to 4": (gguf(tensors=[tensor(sizes=(2**62 + 1, 4))], data=FOUR), "tensor a has dimensions"),
     "offset unaligned": (gguf(tensors=[tensor(offset=4)], data=FOUR * 3), "tensor a begins at 4"),
-    "offset past the end": (gguf(tensors=[tensor(offset=2**40)], data=FOUR), "tensor a needs 16 bytes and .* has 0"),
+    "offset past the end": (
+        gguf(tensors=[tensor(offset=2**40)], data=FOUR),
+        "tensor a needs 16 bytes and .* has 0",
+    ),
     "data cut off": (gguf(tensors=[tensor()], data=FOUR[:10]), "tensor a needs 16 bytes and the file has 10"),
-    "data past the end": (gguf(tensors=[tensor(sizes=(2**40,))], data=FOUR), f"needs {2**42} bytes and the file has 16"),
-    "no whole blocks": (gguf(tensors=[tensor(sizes=(48,), kind=8)], data=FOUR * 4), "tensor a has rows of 48"),
+    "data past the end": (
+        gguf(tensors=[tensor(sizes=(2**40,))], data=FOUR),
+        f"needs {2**42} bytes and the file has 16",
+    ),
+    "no whole blocks": (
+        gguf(tensors=[tensor(sizes=(48,), kind=8)], data=FOUR * 4),
+        "tensor a has rows of 48",
+    ),
 }
 
 

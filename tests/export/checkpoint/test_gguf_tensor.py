@@ -17,8 +17,27 @@ from export.checkpoint.gguf_file import read_gguf
 from tests.checkpoints import interleave
 
 WRITTEN = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0]
-RANDOM_BITS = [Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.TQ1_0, Kind.TQ2_0, Kind.MXFP4, Kind.IQ4_NL]
-RANDOM_BITS += [Kind.IQ4_XS, Kind.IQ1_S, Kind.IQ1_M, Kind.IQ2_XXS, Kind.IQ2_XS, Kind.IQ2_S, Kind.IQ3_XXS, Kind.IQ3_S]
+RANDOM_BITS = [
+    Kind.Q2_K,
+    Kind.Q3_K,
+    Kind.Q4_K,
+    Kind.Q5_K,
+    Kind.Q6_K,
+    Kind.TQ1_0,
+    Kind.TQ2_0,
+    Kind.MXFP4,
+    Kind.IQ4_NL,
+]
+RANDOM_BITS += [
+    Kind.IQ4_XS,
+    Kind.IQ1_S,
+    Kind.IQ1_M,
+    Kind.IQ2_XXS,
+    Kind.IQ2_XS,
+    Kind.IQ2_S,
+    Kind.IQ3_XXS,
+    Kind.IQ3_S,
+]
 ROWS, COLUMNS = 24, 512
 
 
@@ -59,7 +78,12 @@ def test_every_type_reads_as_the_library_unpacks_it(tmp_path: Path, kind: Kind) 
     np.testing.assert_array_equal(tensors["v"].rows(3, 300), expected[0, 3:300])
 
 
-@given(data=st.data(), heads=st.integers(1, 4), half=st.integers(1, 4), kind=st.sampled_from([Kind.F32, Kind.Q8_0]))
+@given(
+    data=st.data(),
+    heads=st.integers(1, 4),
+    half=st.integers(1, 4),
+    kind=st.sampled_from([Kind.F32, Kind.Q8_0]),
+)
 def test_interleaved_rows_come_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, heads: int, half: int, kind: Kind
 ) -> None:
@@ -89,7 +113,9 @@ def test_a_file_cut_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     tensor = read_gguf(path).tensors["m"]
     os.truncate(path, tensor.stop - COLUMNS)
     tensor.rows(0, ROWS - 1)
-    with pytest.raises(CheckpointCorrupt, match=f"tensor m needs {2 * COLUMNS} bytes and the file has {COLUMNS}"):
+    with pytest.raises(
+        CheckpointCorrupt, match=f"tensor m needs {2 * COLUMNS} bytes and the file has {COLUMNS}"
+    ):
         tensor.rows(ROWS - 1, ROWS)
     path.unlink()
     with pytest.raises(CheckpointCorrupt, match=r"model\.gguf: tensor m cannot be read"):

@@ -30,7 +30,12 @@ def test_a_gguf_needs_no_suffix(source: Source, tmp_path: Path) -> None:
 
 
 FILES: dict[str, tuple[str, bytes, type[CheckpointError], str]] = {
-    "torch zip": ("pytorch_model.bin", b"PK\x03\x04", Unsupported, "pickle, .*never loaded; convert it to safetensors"),
+    "torch zip": (
+        "pytorch_model.bin",
+        b"PK\x03\x04",
+        Unsupported,
+        "pickle, .*never loaded; convert it to safetensors",
+    ),
     "pickle": ("model.pth", b"\x80\x04", Unsupported, "never loaded"),
     "pickle in disguise": ("model.dat", b"\x80\x02rest", Unsupported, "never loaded"),
     "one safetensors": ("model.safetensors", b"", Unsupported, "name the folder it is in: "),
@@ -49,16 +54,33 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "nowhere", "/no/such/folder", "./no/such", "no/such.gguf", "a/b/c", "org/", "org/na me", "org/x@", "a\0b", "x" * 5000],
+    [
+        "",
+        "nowhere",
+        "/no/such/folder",
+        "./no/such",
+        "no/such.gguf",
+        "a/b/c",
+        "org/",
+        "org/na me",
+        "org/x@",
+        "a\0b",
+        "x" * 5000,
+    ],
 )
-def test_nothing_of_that_name_says_what_would_do(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_of_that_name_says_what_would_do(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     def refuse(*args: Any) -> None:
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(CheckpointNotFound, match="no checkpoint|no config" if name == "" else r"name a folder with config\.json"):
+    with pytest.raises(
+        CheckpointNotFound,
+        match="no checkpoint|no config" if name == "" else r"name a folder with config\.json",
+    ):
         open_checkpoint(name)
 
 
@@ -69,8 +91,12 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path, make: Any) -> None:
         open_checkpoint(tmp_path / "model.gguf")
 
 
-@pytest.mark.parametrize(("kind", "missing"), [("folder", "safetensors"), ("gguf", "gguf"), ("hub", "huggingface_hub")])
-def test_a_missing_extra_is_named(source: Source, monkeypatch: pytest.MonkeyPatch, kind: str, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("folder", "safetensors"), ("gguf", "gguf"), ("hub", "huggingface_hub")]
+)
+def test_a_missing_extra_is_named(
+    source: Source, monkeypatch: pytest.MonkeyPatch, kind: str, missing: str
+) -> None:
     original = builtins.__import__
     for module in [m for m in sys.modules if m.split(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, module, None)
