@@ -15,7 +15,7 @@ from edge.version import VERSION
 from export.architecture.decoder import describe
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.folder import artifact_folder, list_files, write_text
-from export.graph.onnxruntime_dialect import OLDEST_ENGINE, OnnxRuntimeDialect
+from export.graph.onnxruntime_dialect import OnnxRuntimeDialect
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile
 from export.quantize import Recipe
@@ -124,7 +124,7 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, prog
                 engine=_ENGINE,
                 dialect=_ENGINE,
                 activation="int8" if recipe.bits else "float32",
-                requires=OLDEST_ENGINE,
+                requires=dialect.requires,
                 model=f"{_ENGINE}/model.onnx",
                 files=tuple(entry.path for entry in files if entry.path.startswith(f"{_ENGINE}/")),
             ),

@@ -15,21 +15,35 @@ import onnx
 from onnx import TensorProto, helper
 
 from edge.artifact import ModelSpec
+from edge.errors import Unsupported
 from export.graph.builder import Value
 from export.graph.rope_table import rope_tables
 from export.graph.weight_store import StoredMatrix, WeightStore
 
 # What ONNX Runtime 1.23.2, the newest for Python 3.10, loads.
 OPSET, IR_VERSION, OLDEST_ENGINE = 21, 10, "1.23.2"
+# Earlier ones let a query see one token more than the window.
+OLDEST_FOR_WINDOWS = "1.24.0"
+# GroupQueryAttention takes heads of a multiple of 8, and turns those of a multiple of 16 itself.
+_HEAD_STEP, _TURNED_HEAD_STEP = 8, 16
 _CONTRIB = "com.microsoft"
 # 8-bit activations in matrix products of quantized weights; the exact level has no fast 8-bit kernel.
 _INT8_ACTIVATIONS = 4
 
 
 class OnnxRuntimeDialect:
-    """A Builder that emits nodes for ONNX Runtime."""
+    """A Builder that emits nodes for ONNX Runtime.
+
+    Raises:
+        Unsupported: heads of a size that its attention does not take.
+    """
 
     def __init__(self, spec: ModelSpec, weights: WeightStore) -> None:
+        if spec.head_dim % _HEAD_STEP:
+            raise Unsupported(
+                f"head_dim is {spec.head_dim}, and the attention of ONNX Runtime takes multiples of {_HEAD_STEP}; "
+                "choose another checkpoint"
+            )
         self._spec = spec
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
@@ -43,6 +57,12 @@ class OnnxRuntimeDialect:
         self._stored: set[str] = set()
         cos, sin = rope_tables(spec)
         self._cos, self._sin = weights.constant("rope.cos", cos), weights.constant("rope.sin", sin)
+
+    @property
+    def requires(self) -> str:
+        """The oldest ONNX Runtime that runs the graph rightly."""
+        slides = any(self._window(layer) for layer in range(self._spec.layers))
+        return OLDEST_FOR_WINDOWS if slides else OLDEST_ENGINE
 
     def embed(self, weight: str) -> Value:
         """See `Builder.embed`."""
@@ -87,32 +107,35 @@ class OnnxRuntimeDialect:
     def attention(self, layer: int, qkv: Value, prefix: str) -> Value:
         """See `Builder.attention`."""
         spec = self._spec
+        turned_inside = spec.head_dim % _TURNED_HEAD_STEP == 0
         queries: list[Value] = [qkv, "", ""]
-        if spec.qk_norm:
+        if spec.qk_norm or not turned_inside:
             q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-            parts = [f"{prefix}.{name}" for name in "qkv"]
+            queries = [f"{prefix}.{name}" for name in "qkv"]
             self._nodes.append(
-                helper.make_node("Split", [qkv, self._ints("qkv_split", [q, kv, kv])], parts, f"{prefix}.split", axis=-1)
+                helper.make_node("Split", [qkv, self._ints("qkv_split", [q, kv, kv])], queries, f"{prefix}.split", axis=-1)
             )
-            queries = [
-                self._head_norm(parts[0], spec.heads, f"{prefix}.q_norm"),
-                self._head_norm(parts[1], spec.kv_heads, f"{prefix}.k_norm"),
-                parts[2],
-            ]
+        for i, heads in enumerate((spec.heads, spec.kv_heads)):
+            if spec.qk_norm:
+                queries[i] = self._head_norm(queries[i], heads, f"{prefix}.{'qk'[i]}_norm")
+            if not turned_inside:
+                queries[i] = self._turned(queries[i])
         cache = [1, spec.kv_heads, "capacity", spec.head_dim]
         past = [f"past.{layer}.{kind}" for kind in ("key", "value")]
         present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
         self._inputs += [_info(name, TensorProto.FLOAT, cache) for name in past]
         self._outputs += [_info(name, TensorProto.FLOAT, cache) for name in present]
-        inputs = [*queries, *past, "seqlens_k", "total_sequence_length", self._cos, self._sin]
-        window = spec.window(layer)
+        inputs = [*queries, *past, "seqlens_k", "total_sequence_length"]
+        if turned_inside:
+            inputs += [self._cos, self._sin]
+        window = self._window(layer)
         self._add(
             "GroupQueryAttention",
             inputs,
             [f"{prefix}.mixed", *present],
             num_heads=spec.heads,
             kv_num_heads=spec.kv_heads,
-            do_rotary=1,
+            do_rotary=int(turned_inside),
             scale=spec.head_dim**-0.5,
             **({"local_window_size": window} if window else {}),
         )
@@ -170,6 +193,20 @@ class OnnxRuntimeDialect:
             block_size=recipe.block,
             accuracy_level=_INT8_ACTIVATIONS,
         )
+
+    def _window(self, layer: int) -> int:
+        """The layer's window in tokens, 0 where the context ends before it does."""
+        window = self._spec.window(layer)
+        return window if window < self._spec.context else 0
+
+    def _turned(self, x: Value) -> Value:
+        """Queries or keys with RoPE applied, the first token at the position behind those in the cache."""
+        if "rope.start" not in self._stored:
+            self._stored.add("rope.start")
+            total = self._node("Cast", ["total_sequence_length"], "rope.total", to=TensorProto.INT64)
+            tokens = self._node("Shape", ["input_ids"], "rope.tokens", start=1, end=2)
+            self._node("Sub", [total, tokens], "rope.start")
+        return self._contrib("RotaryEmbedding", [x, "rope.start", self._cos, self._sin], f"{x}.turned")
 
     def _head_norm(self, x: Value, heads: int, weight: str) -> Value:
         """Norm of every head by itself: [1, tokens, heads · head_dim] keeps its shape."""

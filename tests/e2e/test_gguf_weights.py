@@ -11,6 +11,7 @@ from export.checkpoint import open_checkpoint
 from tests import models
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_smollm2_is_what_transformers_reads() -> None:
     path = models.smollm2()
