@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edge.version import VERSION as __version__
+from edge.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
     from edge.artifact import Artifact, ModelSpec, open_artifact

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.detokenizer import Detokenizer
 from edge.errors import Cancelled, ContextExceeded, InvalidArgument
 from edge.sampling import Sampler, Sampling
 from edge.session import Session
@@ -56,7 +57,7 @@ class Generation:
     def __init__(
         self,
         session: Session,
-        tokenizer: Tokenizer,
+        tokenizer: Callable[[], Tokenizer],
         prompt: Sequence[int],
         *,
         vocab: int,
@@ -75,14 +76,18 @@ class Generation:
         self._most = checked_max_tokens(limits.max_tokens, context - len(prompt) + 1)
         self._stop_ids = limits.stop_ids
         self._stops = StopStrings(limits.stop)
+        self._watched = bool(limits.stop)
         self._sampler = Sampler(sampling, vocab)
         self._session = session
         self._on_end = on_end
-        self._detokenizer = tokenizer.detokenizer()
+        self._tokenizer = tokenizer
+        self._detokenizer: Detokenizer | None = None
+        self._undecoded: list[int] = []
         self._history = array("q", prompt)
         self._pieces: list[str] = []
         self._cancel = CancelToken()
-        self._busy = threading.Lock()
+        # Re-entrant: what hears of the end may read the text.
+        self._busy = threading.RLock()
         self._ended = False
         self._decode_s = 0.0
         self._first = Timings()
@@ -95,6 +100,9 @@ class Generation:
     @property
     def text(self) -> str:
         """The answer so far, without the end token and the stop string."""
+        if self._undecoded:
+            with self._busy:
+                self._pieces.append(self._decode() + (self._decode_rest() if self._ended else ""))
         return "".join(self._pieces)
 
     @property
@@ -129,15 +137,15 @@ class Generation:
 
     def __next__(self) -> str:
         while not self._ended:
-            _, piece = self._advance()
+            _, piece = self._advance(text=True)
             if piece:
                 return piece
         raise StopIteration
 
     def tokens(self) -> Iterator[int]:
-        """Token ids instead of text, one as soon as it is sampled."""
+        """Token ids instead of text, one as soon as it is sampled; text is made only for stop strings."""
         while not self._ended:
-            id, _ = self._advance()
+            id, _ = self._advance(text=self._watched)
             if id is not None:
                 yield id
 
@@ -158,8 +166,8 @@ class Generation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _advance(self) -> tuple[int | None, str]:
-        """Sample one token, or end; the token and the text that is certain with it."""
+    def _advance(self, *, text: bool) -> tuple[int | None, str]:
+        """Sample one token, or end; the token and, if wanted, the text that is certain with it."""
         with self._busy:
             if self._ended:
                 return None, ""
@@ -168,7 +176,7 @@ class Generation:
                 logits = None if self._cancel.cancelled else self._logits()
                 if logits is None or self._cancel.cancelled:
                     return None, self._end("cancelled")
-                return self._take(self._sampler.pick(logits, self._history), start)
+                return self._take(self._sampler.pick(logits, self._history), start, text)
             except Cancelled:
                 return None, self._end("cancelled")
             except BaseException:
@@ -186,7 +194,7 @@ class Generation:
         self._first = Timings(0.0, len(rest) / (time.perf_counter() - start))
         return logits
 
-    def _take(self, id: int, start: float) -> tuple[int, str]:
+    def _take(self, id: int, start: float, text: bool) -> tuple[int, str]:
         self._history.append(id)
         count = len(self._history) - len(self._prompt)
         piece = ""
@@ -194,7 +202,8 @@ class Generation:
         if id in self._stop_ids:
             reason = "stop"
         else:
-            piece = self._stops.push(self._detokenizer.add(id))
+            self._undecoded.append(id)
+            piece = self._decode() if text else ""
             if self._stops.stopped:
                 reason = "stop"
             elif count == self._most:
@@ -209,15 +218,25 @@ class Generation:
 
     def _end(self, reason: FinishReason) -> str:
         """Give everything back; the text that was still held."""
-        rest = ""
-        if not self._stops.stopped:
-            rest = self._stops.push(self._detokenizer.finish())
-            if not self._stops.stopped:
-                rest += self._stops.finish()
+        rest = "" if self._undecoded else self._decode_rest()
         self._pieces.append(rest)
         self.finish_reason = "stop" if self._stops.stopped else reason
         self._release()
         return rest
+
+    def _decode(self) -> str:
+        """The text that is certain with the tokens not decoded yet."""
+        if self._detokenizer is None:
+            self._detokenizer = self._tokenizer().detokenizer()
+        ids, self._undecoded = self._undecoded, []
+        return "".join([self._stops.push(self._detokenizer.add(id)) for id in ids])
+
+    def _decode_rest(self) -> str:
+        """The text still held when no more tokens come."""
+        if self._detokenizer is None or self._stops.stopped:
+            return ""
+        rest = self._stops.push(self._detokenizer.finish())
+        return rest if self._stops.stopped else rest + self._stops.finish()
 
     def _release(self) -> None:
         self._kv_bytes = self._session.nbytes

@@ -12,6 +12,7 @@ from edge.artifact import Artifact, ModelSpec, open_artifact
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
 from edge.generate import Generation, Limits, checked_tokens
+from edge.memory.available import available_bytes
 from edge.sampling import SAMPLING_NAMES, Sampling
 from edge.session import Session
 from edge.template import ChatTemplate
@@ -33,7 +34,6 @@ class Model:
         self.engine = engine
         self.load_s = load_s
         """Seconds from the call of `load` to here."""
-        self.tokenizer = Tokenizer(artifact.tokenizer_json)
         self._end_ids = _end_ids(artifact.generation)
         self._special_tokens = _special_tokens(artifact.generation)
         self._defaults = sampling_defaults(artifact.generation)
@@ -42,6 +42,15 @@ class Model:
     def spec(self) -> ModelSpec:
         """What the decoder is made of."""
         return self.artifact.spec
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; made when text is first wanted, since it takes time and memory that token ids do not.
+
+        Raises:
+            ArtifactError: it cannot be used.
+        """
+        return Tokenizer(self.artifact.tokenizer_json)
 
     @cached_property
     def template(self) -> ChatTemplate:
@@ -146,13 +155,13 @@ class Model:
         stop = parameters.get("stop") or ()
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         # A special token gives no text that a stop string could be found in.
-        spelled = [self.tokenizer.token_id(s) for s in stops if isinstance(s, str)]
+        spelled = [self.tokenizer.token_id(stop) for stop in stops if isinstance(stop, str)]
         ends = {id for id in spelled if id is not None and self.tokenizer.is_special(id)}
         if not parameters.get("ignore_eos"):
             ends |= self._end_ids
         return Generation(
             session,
-            self.tokenizer,
+            lambda: self.tokenizer,
             prompt,
             vocab=self.spec.vocab_size,
             sampling=sampling,
@@ -196,7 +205,9 @@ def load(
 
     start = time.perf_counter()
     artifact = open_artifact(path)
-    opened = open_engine(artifact, engine=engine, threads=threads, context=context)
+    # What is left beside the weights: a conversation that outgrows it is refused, not killed.
+    budget = max(0, available_bytes() - artifact.manifest.weight_bytes)
+    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv_budget=budget)
     try:
         model = Model(artifact, opened)
     except BaseException:
@@ -216,6 +227,9 @@ def sampling_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {name: generation[name] for name in names if generation.get(name) is not None}
     if not generation.get("do_sample"):
         defaults["temperature"] = 0.0
+    else:
+        # Hugging Face leaves out of the file what is at its default.
+        defaults.setdefault("temperature", 1.0)
     try:
         Sampling(**defaults)
     except InvalidArgument as e:

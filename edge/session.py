@@ -51,7 +51,6 @@ class Session:
         self.truncate(self.common(prompt[:-1]))
         if self.cache is None:
             self.cache = self.engine.new_cache()
-            self.cache.reserve(len(prompt))
         return len(self.tokens)
 
     def run(self, tokens: Sequence[int], cancel: CancelToken) -> Logits:

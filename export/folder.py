@@ -6,13 +6,14 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge.artifact import FileEntry, open_artifact
-from edge.errors import ArtifactError, ArtifactTooNew, OutputExists
+from edge.errors import ArtifactError, ArtifactTooNew, CheckpointCorrupt, OutputExists
 from export.graph.weights_file import writing
 
 _PARTIAL, _REPLACED = ".partial", ".replaced"
@@ -34,12 +35,12 @@ def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
         # Registered first, so run last: nothing is left, not even folders made on the way to `out`.
         stack.callback(_remove_empty, new_parents)
         with writing(out):
-            _check_free(out, force)
             new_parents += [parent for parent in out.parents if not parent.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             with _alone(out.parent):
                 _remove_abandoned(out)
+                _check_free(out, force)
                 partial.mkdir()
                 stack.enter_context(_locked(partial))
         yield partial
@@ -55,15 +56,22 @@ def write_text(path: Path, text: str) -> int:
     """Write `text` as UTF-8; the number of bytes.
 
     Raises:
+        CheckpointCorrupt: it holds half a surrogate pair.
         StorageError
     """
-    data = text.encode("utf-8")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as e:
+        raise CheckpointCorrupt(
+            f"the text of {path.name} is not Unicode ({e.reason}); "
+            "get the checkpoint again from its publisher"
+        ) from None
     with writing(path):
         return path.write_bytes(data)
 
 
 def list_files(folder: Path, progress: Callable[[int], None]) -> tuple[FileEntry, ...]:
-    """Every file below `folder` with its size and sha256; `progress` is told the bytes since the last call.
+    """Every file below `folder` with size and sha256; `progress` is told the bytes since the last call.
 
     Raises:
         StorageError: one cannot be read back.
@@ -93,7 +101,8 @@ def _check_free(out: Path, force: bool) -> None:
         raise OutputExists(f"{out} exists; choose another output with -o, or replace it with --force")
     if not _replaceable(out):
         raise OutputExists(
-            f"{out} exists and is no artifact, so --force does not replace it; remove it or choose another output"
+            f"{out} exists and is no artifact, so --force does not replace it; "
+            "remove it or choose another output"
         )
 
 
@@ -138,14 +147,8 @@ def _remove_abandoned(out: Path) -> None:
 
 
 def _siblings(out: Path, suffix: str) -> list[Path]:
-    start, random = f".{out.name}.", 8
-    return [
-        path
-        for path in out.parent.iterdir()
-        if path.name.startswith(start)
-        and path.name.endswith(suffix)
-        and len(path.name) == len(start) + random + len(suffix)
-    ]
+    name = re.compile(rf"{re.escape(f'.{out.name}.')}[0-9a-f]{{8}}{re.escape(suffix)}")
+    return [path for path in out.parent.iterdir() if name.fullmatch(path.name)]
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -169,7 +172,7 @@ def _alone(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Hold the lock of a partial folder, which says that its export lives; whether it was to be had."""
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from export.checkpoint import Checkpoint, open_checkpoint
 from export.folder import artifact_folder, list_files, write_text
 from export.graph.onnxruntime_dialect import OnnxRuntimeDialect
 from export.graph.weight_store import WeightStore
-from export.graph.weights_file import WeightsFile
+from export.graph.weights_file import WeightsFile, writing
 from export.quantize import Recipe
 
 Progress = Callable[[str, int, int], None]
@@ -70,14 +71,15 @@ def export(
         progress: called with (stage, bytes done, bytes in all).
 
     Raises:
-        InvalidArgument, CheckpointError, StorageError
+        InvalidArgument, CheckpointError, StorageError, MissingExtra
     """
     started = time.perf_counter()
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     report = progress or (lambda stage, done, total: None)
     out = Path(out)
+    name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder, open_checkpoint(source, progress=report) as checkpoint:
-        manifest = _write(folder, out.stem, checkpoint, recipe, report)
+        manifest, file_bytes = _write(folder, name, checkpoint, recipe, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -85,14 +87,17 @@ def export(
         parameters=checkpoint.spec.parameters,
         weights=weights,
         block=block if recipe.bits else None,
-        file_bytes=sum(entry.size for entry in manifest.files) + (out / MANIFEST).stat().st_size,
+        file_bytes=file_bytes,
         bits_per_weight=manifest.bits_per_weight,
         seconds=time.perf_counter() - started,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 
 
-def _write(folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, progress: Progress) -> Manifest:
+def _write(
+    folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, progress: Progress
+) -> tuple[Manifest, int]:
+    """Fill `folder`; its manifest, and the bytes of all its files."""
     spec = checkpoint.spec
     write_text(folder / "tokenizer.json", checkpoint.text.tokenizer_json)
     if checkpoint.text.chat_template is not None:
@@ -102,14 +107,16 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, prog
     total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     tell = _Counter(progress, recipe.weights, total)
     engine_folder = folder / _ENGINE
-    engine_folder.mkdir()
+    with writing(engine_folder):
+        engine_folder.mkdir()
     with WeightsFile(engine_folder / "weights.bin") as file:
         store = WeightStore(checkpoint.tensors, recipe, file, tell.add)
         dialect = OnnxRuntimeDialect(spec, store)
         describe(spec, dialect)
         graph = dialect.model()
     graph_path = engine_folder / "model.onnx"
-    graph_path.write_bytes(graph.SerializeToString())
+    with writing(graph_path):
+        graph_path.write_bytes(graph.SerializeToString())
 
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     files = list_files(folder, _Counter(progress, "checksums", size).add)
@@ -129,11 +136,15 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, prog
                 files=tuple(entry.path for entry in files if entry.path.startswith(f"{_ENGINE}/")),
             ),
         ),
-        provenance={"source": checkpoint.source, "edgewise": VERSION, **checkpoint.provenance},
+        provenance={"source": _origin(checkpoint.source), "edgewise": VERSION, **checkpoint.provenance},
         files=files,
     )
-    write_text(folder / MANIFEST, manifest.dumps())
-    return manifest
+    return manifest, size + write_text(folder / MANIFEST, manifest.dumps())
+
+
+def _origin(source: str) -> str:
+    """A hub id whole, of a path the last part: the folders of this machine are nobody else's business."""
+    return os.path.basename(os.path.abspath(source)) if os.path.exists(source) else source
 
 
 def _kv_groups(spec: ModelSpec) -> tuple[KvGroup, ...]:

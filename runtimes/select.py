@@ -38,7 +38,9 @@ def open_engine(
     if engine == "auto":
         names = [variant.engine for variant in artifact.manifest.variants if variant.engine in ENGINES]
         if not names:
-            raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")
+            raise EngineError(
+                f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again"
+            )
         engine = names[0]
     elif engine not in ENGINES:
         raise InvalidArgument(f"engine {engine!r} is unknown; choose auto or one of {', '.join(ENGINES)}")

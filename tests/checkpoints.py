@@ -152,10 +152,10 @@ def write_gguf(
     tokenizer: bool = True,
     rope_factors: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Write a GGUF of the float32 weights `state` (Hugging Face names) of a model with the config.json `config`.
+    """Write a GGUF of the float32 weights `state` (Hugging Face names) of a model with config.json `config`.
 
     `types` is one ggml type for all matrices, or a type by GGUF name; vectors, and rows that are no whole
-    blocks, stay F32. `metadata` adds or overrides keys. Returns what the file holds, dequantized, by GGUF name.
+    blocks, stay F32. `metadata` adds or overrides keys. Returns what the file holds, by GGUF name.
     """
     arch = "llama" if config["model_type"] == "mistral" else config["model_type"]
     writer = gguf.GGUFWriter(path, arch)

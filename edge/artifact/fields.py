@@ -1,4 +1,4 @@
-"""Strict reading of JSON into frozen dataclasses: nothing missing, nothing unknown, every type as declared."""
+"""Strict reading of JSON into frozen dataclasses: nothing missing or unknown, every type as declared."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from edge.artifact import Manifest
 from edge.cli.options import artifact_argument, engine_options
 from edge.cli.output import output_options, print_json, print_table, remark, seconds, size
 from edge.errors import InvalidArgument
-from edge.memory.process import peak_rss_bytes
+from edge.memory.usage import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge.model import Model

@@ -14,7 +14,7 @@ from edge.cli.options import artifact_argument, engine_options, sampling_options
 from edge.cli.output import output_options, print_json, remark, seconds, size
 from edge.cli.stream import pieces, print_answer
 from edge.errors import InvalidArgument
-from edge.memory.process import peak_rss_bytes
+from edge.memory.usage import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge.generate import Generation

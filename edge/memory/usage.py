@@ -29,7 +29,7 @@ def resident(status: Path = _STATUS) -> Resident:
 def peak_rss_bytes(status: Path = _STATUS) -> int:
     """Largest resident memory of this process so far, in bytes, mapped files included.
 
-    VmHWM where Linux gives it: ru_maxrss survives exec, so a small child of a large parent would report the parent.
+    VmHWM where Linux gives it: ru_maxrss survives exec, so a small child of a large parent would report that.
     """
     peak = _fields(status).get("VmHWM")
     return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -18,6 +18,8 @@ _BIASED = {
     "output_bias": ("attn_output",),
     "mlp_bias": ("ffn_gate", "ffn_up", "ffn_down"),
 }
+# Multipliers that a few models store under these architectures; none of the families has them.
+_SCALES = ("attention.scale", "embedding_scale", "logit_scale", "residual_scale")
 
 
 def spec_from_metadata(
@@ -49,6 +51,11 @@ def spec_from_metadata(
         raise Unsupported(
             f"GGUF metadata: {fields.prefix}expert_count: a mixture of experts is not supported"
         )
+    for key in _SCALES:
+        if key in fields and fields.number(key, above=False) not in (0.0, 1.0):
+            raise Unsupported(
+                f"GGUF metadata: {fields.prefix}{key} {fields.raw(key)} is not supported, only 1"
+            )
     layers = fields.integer("block_count", most=MAX_LAYERS)
     context = fields.integer("context_length", most=MAX_CONTEXT)
     return ModelSpec(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edge.errors import CheckpointCorrupt, CheckpointNotFound, TensorError, Unsupported
 from export.architecture import family_for_model_type
@@ -12,6 +16,7 @@ from export.checkpoint.check import checked_tensors
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.json_file import read_json
 from export.checkpoint.safetensors_file import SafetensorsTensor, safetensors_tensors
+from export.checkpoint.tensor import CHUNK_ELEMENTS, LazyTensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,13 +34,31 @@ def open_folder(path: Path, source: str) -> Checkpoint:
 
     config = read_config(path)
     family = family_for_model_type(Fields("config.json", config).text("model_type"))
+    tensors = folder_tensors(path)
     spec = family.spec_from_config(config)
+    if spec.tied and not _may_tie(tensors):
+        spec = replace(spec, tied=False)
     return Checkpoint(
         source=source,
         spec=spec,
-        tensors=checked_tensors(source, spec, folder_tensors(path)),
+        tensors=checked_tensors(source, spec, tensors),
         text=text_from_folder(path, config),
         provenance={"format": "safetensors"},
+    )
+
+
+def _may_tie(tensors: Mapping[str, LazyTensor]) -> bool:
+    """Whether the LM head is absent or equal to the embedding: weights outrank `tie_word_embeddings`."""
+    head, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
+    if head is None or embedding is None:
+        return True
+    if head.shape != embedding.shape or len(head.shape) != 2:
+        return False
+    step = max(1, CHUNK_ELEMENTS // max(1, head.shape[1]))
+    return all(
+        np.array_equal(head.rows(start, stop), embedding.rows(start, stop), equal_nan=True)
+        for start in range(0, head.shape[0], step)
+        for stop in [min(start + step, head.shape[0])]
     )
 
 

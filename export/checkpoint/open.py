@@ -30,13 +30,16 @@ def open_checkpoint(source: str | Path, *, progress: Progress | None = None) -> 
     """
     path, name = Path(source), str(source)
     try:
-        if path.is_dir():
-            return open_folder(path, name)
-        if path.is_file():
-            return _open_file(path, name)
-        exists = path.exists()
+        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except (OSError, ValueError) as e:
-        raise CheckpointNotFound(f"{name!r:.200} cannot be opened ({e}); name {ACCEPTED}") from e
+        raise CheckpointNotFound(f"{name!r:.200} is no file or folder ({e}); name {ACCEPTED}") from e
+    try:
+        if is_folder:
+            return open_folder(path, name)
+        if is_file:
+            return _open_file(path, name)
+    except OSError as e:
+        raise CheckpointNotFound(f"{name}: cannot be read ({e}); check its permissions") from e
     if exists:
         raise Unsupported(f"{name}: neither a file nor a folder; name {ACCEPTED}")
     if HUB_ID.fullmatch(name) and not name.endswith((".gguf", ".safetensors", *PICKLES)):

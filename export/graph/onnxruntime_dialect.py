@@ -81,7 +81,13 @@ class OnnxRuntimeDialect:
             inputs.append(self._initializer(f"{matrix.name}.row_zeros", matrix.zeros, (matrix.rows, -1)))
         block = self._weights.recipe.block
         rows = self._contrib(
-            "GatherBlockQuantized", inputs, weight, bits=bits, block_size=block, gather_axis=0, quantize_axis=1
+            "GatherBlockQuantized",
+            inputs,
+            weight,
+            bits=bits,
+            block_size=block,
+            gather_axis=0,
+            quantize_axis=1,
         )
         if matrix.blocks * block == matrix.inputs:
             return rows
@@ -95,7 +101,9 @@ class OnnxRuntimeDialect:
         if update is None:
             return self._simplified_norm(stream, scale, weight), stream
         normed, total = weight, f"{weight}.sum"
-        self._add("SkipSimplifiedLayerNormalization", [stream, update, scale], [normed, "", "", total], epsilon=eps)
+        self._add(
+            "SkipSimplifiedLayerNormalization", [stream, update, scale], [normed, "", "", total], epsilon=eps
+        )
         return normed, total
 
     def linear(self, x: Value, weights: Sequence[str], *, bias: bool) -> Value:
@@ -113,14 +121,16 @@ class OnnxRuntimeDialect:
             q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
             queries = [f"{prefix}.{name}" for name in "qkv"]
             self._nodes.append(
-                helper.make_node("Split", [qkv, self._ints("qkv_split", [q, kv, kv])], queries, f"{prefix}.split", axis=-1)
+                helper.make_node(
+                    "Split", [qkv, self._ints("qkv_split", [q, kv, kv])], queries, f"{prefix}.split", axis=-1
+                )
             )
         for i, heads in enumerate((spec.heads, spec.kv_heads)):
             if spec.qk_norm:
                 queries[i] = self._head_norm(queries[i], heads, f"{prefix}.{'qk'[i]}_norm")
             if not turned_inside:
                 queries[i] = self._turned(queries[i])
-        cache = [1, spec.kv_heads, "capacity", spec.head_dim]
+        cache: list[int | str] = [1, spec.kv_heads, "capacity", spec.head_dim]
         past = [f"past.{layer}.{kind}" for kind in ("key", "value")]
         present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
         self._inputs += [_info(name, TensorProto.FLOAT, cache) for name in past]
@@ -146,14 +156,23 @@ class OnnxRuntimeDialect:
         width = self._spec.intermediate_size
         gate, up = f"{gate_up}.gate", f"{gate_up}.up"
         split = self._ints("gate_split", [width, width])
-        self._nodes.append(helper.make_node("Split", [gate_up, split], [gate, up], f"{gate_up}.split", axis=-1))
-        return self._node("Mul", [self._contrib("QuickGelu", [gate], f"{gate}.silu", alpha=1.0), up], f"{gate_up}.gated")
+        self._nodes.append(
+            helper.make_node("Split", [gate_up, split], [gate, up], f"{gate_up}.split", axis=-1)
+        )
+        return self._node(
+            "Mul", [self._contrib("QuickGelu", [gate], f"{gate}.silu", alpha=1.0), up], f"{gate_up}.gated"
+        )
 
     def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
         """See `Builder.head`."""
         flat = self._ints("flat_rows", [-1, self._spec.hidden_size])
         rows = [
-            self._node("Gather", [self._node("Reshape", [x, flat], f"{x}.flat"), "logit_positions"], f"{x}.wanted", axis=0)
+            self._node(
+                "Gather",
+                [self._node("Reshape", [x, flat], f"{x}.flat"), "logit_positions"],
+                f"{x}.wanted",
+                axis=0,
+            )
             for x in (stream, update)
         ]
         normed, _ = self.norm(rows[0], rows[1], norm)
@@ -177,7 +196,9 @@ class OnnxRuntimeDialect:
             x,
             self._initializer(f"{matrix.name}.codes", matrix.data, None),
             self._initializer(f"{matrix.name}.scales", matrix.scales, (matrix.rows * matrix.blocks,)),
-            self._initializer(f"{matrix.name}.zeros", matrix.zeros, (-1,)) if matrix.zeros is not None else "",
+            self._initializer(f"{matrix.name}.zeros", matrix.zeros, (-1,))
+            if matrix.zeros is not None
+            else "",
             "",
             bias,
         ]
@@ -213,11 +234,15 @@ class OnnxRuntimeDialect:
         width = self._spec.head_dim
         apart = self._node("Reshape", [x, self._ints(f"heads_{heads}", [0, 0, heads, width])], f"{x}.heads")
         normed = self._simplified_norm(apart, self._weights.vector([f"{weight}.weight"]), weight)
-        return self._node("Reshape", [normed, self._ints(f"joined_{heads}", [0, 0, heads * width])], f"{weight}.joined")
+        return self._node(
+            "Reshape", [normed, self._ints(f"joined_{heads}", [0, 0, heads * width])], f"{weight}.joined"
+        )
 
     def _simplified_norm(self, x: Value, scale: Value, output: Value) -> Value:
         # Registered in ONNX's own domain by ONNX Runtime.
-        return self._node("SimplifiedLayerNormalization", [x, scale], output, axis=-1, epsilon=self._spec.norm_eps)
+        return self._node(
+            "SimplifiedLayerNormalization", [x, scale], output, axis=-1, epsilon=self._spec.norm_eps
+        )
 
     def _float_data(self, matrix: StoredMatrix) -> Value:
         return self._initializer(f"{matrix.name}.weight", matrix.data, None)
@@ -241,7 +266,9 @@ class OnnxRuntimeDialect:
     def _ints(self, name: str, values: list[int]) -> Value:
         if name not in self._stored:
             self._stored.add(name)
-            self._weights.initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+            self._weights.initializers.append(
+                helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+            )
         return name
 
     def _node(self, op: str, inputs: Sequence[Value], output: Value, **attributes: Any) -> Value:

@@ -35,7 +35,8 @@ def rope_tables(spec: ModelSpec) -> tuple[Table, Table]:
 
 def _frequencies(theta: float, dim: int) -> Table:
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    return (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
+    frequencies: Table = 1.0 / np.power(np.float32(theta), exponents)
+    return frequencies
 
 
 def _scaled(rope: Rope, dim: int) -> Table:
@@ -72,5 +73,6 @@ def _yarn(rope: Rope, dim: int, frequencies: Table) -> Table:
     low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001
-    ramp = np.clip((np.arange(dim // 2, dtype=np.float32) - low) / (high - low), 0.0, 1.0)
-    return (frequencies / rope.factor * ramp + frequencies * (1 - ramp)).astype(np.float32)
+    ramp = np.clip((np.arange(dim // 2) - low) / (high - low), 0.0, 1.0)
+    scaled: Table = (frequencies / rope.factor * ramp + frequencies * (1 - ramp)).astype(np.float32)
+    return scaled

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -17,17 +19,19 @@ from export.checkpoint.tensor import LazyTensor
 from export.graph.weights_file import Region, WeightsFile
 from export.quantize import METHODS, Quantized, Recipe
 from export.quantize.method import Rows
-from export.quantize.packing import pack
+from export.quantize.packing import Bytes, pack
 
 # Elements of a few rows in flight: 4 MB of float32.
 _ELEMENTS = 1 << 20
+# The largest weight of each kind. Far above any real one, squares of a block's weights overflow float32.
+_LARGEST = {"fp32": float(np.finfo(np.float32).max), "fp16": 65504.0, "int8": 1e15, "int4": 1e15}
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class StoredMatrix:
-    """A weight matrix [rows, inputs] in the file. Scales and zero points are None where it is not quantized."""
+    """A weight matrix [rows, inputs] in the file, without scales and zero points if not quantized."""
 
     name: str
     rows: int
@@ -64,13 +68,15 @@ class WeightStore:
 
     def vector(self, names: Sequence[str]) -> str:
         """A float32 initializer of the named vectors, one behind the other; its name."""
-        name = names[0] if len(names) == 1 else "+".join(names)
+        name = "+".join(names)
         if name not in self._vectors:
             self._vectors.add(name)
-            parts = [self._checked(self._tensors[n], 0, self._tensors[n].shape[0]) for n in names]
+            tensors = [self._tensors[n] for n in names]
+            parts = [_read(tensor, 0, tensor.shape[0], "fp32") for tensor in tensors]
             self.constant(name, np.concatenate(parts))
-            for part_name, rows in zip(names, parts, strict=True):
-                self._count(part_name, rows.size, rows.nbytes)
+            for tensor, values in zip(tensors, parts, strict=True):
+                self._progress(tensor.nbytes)
+                self._count(tensor, values.nbytes)
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
@@ -93,13 +99,9 @@ class WeightStore:
         data = self._file.region((rows, inputs), dtype)
         for tensor in tensors:
             for start, stop in _spans(tensor):
-                part = self._checked(tensor, start, stop)
-                if dtype == "float16" and np.abs(part).max() > np.finfo(np.float16).max:
-                    raise TensorError(
-                        f"{tensor.name} holds {np.abs(part).max():g}, more than fp16 can; export with --weights fp32"
-                    )
-                data.append(part)
-            self._count(tensor.name, tensor.shape[0] * inputs, tensor.shape[0] * inputs * np.dtype(dtype).itemsize)
+                data.append(_read(tensor, start, stop, self.recipe.weights))
+                self._progress(_nbytes(tensor, start, stop))
+            self._count(tensor, tensor.shape[0] * inputs * np.dtype(dtype).itemsize)
         return StoredMatrix(name, rows, inputs, 0, data)
 
     def _quantized(self, name: str, tensors: list[LazyTensor]) -> StoredMatrix:
@@ -108,16 +110,18 @@ class WeightStore:
         blocks = -(-inputs // recipe.block)
         data = self._file.region((rows, blocks, recipe.block * recipe.bits // 8), "uint8")
         scales: list[Rows] = []
-        zeros: list[np.ndarray] = []
+        zeros: list[Bytes] = []
         for tensor in tensors:
+            nbytes = 0
             for part in self._quantize(tensor):
-                data.append(pack(part.codes, recipe.bits))
+                codes = pack(part.codes, recipe.bits)
+                data.append(codes)
                 scales.append(part.scales)
+                nbytes += codes.nbytes + part.scales.nbytes
                 if part.zeros is not None:
                     zeros.append(pack(part.zeros, recipe.bits))
-            size = tensor.shape[0] * blocks
-            overhead = size * 4 + (size * recipe.bits // 8 if recipe.zero_points else 0)
-            self._count(tensor.name, tensor.shape[0] * inputs, size * recipe.block * recipe.bits // 8 + overhead)
+                    nbytes += zeros[-1].nbytes
+            self._count(tensor, nbytes)
         return StoredMatrix(
             name,
             rows,
@@ -134,45 +138,62 @@ class WeightStore:
         padding = -tensor.shape[1] % recipe.block
 
         def work(start: int, stop: int) -> Quantized:
-            rows = self._checked(tensor, start, stop)
+            rows = _read(tensor, start, stop, recipe.weights)
             if padding:
                 rows = np.pad(rows, ((0, 0), (0, padding)))
             return method.quantize(tensor.name, start, rows, recipe.bits, recipe.block, recipe.zero_points)
 
         workers = len(os.sched_getaffinity(0))
-        pending: deque[Future[Quantized]] = deque()
+        pending: deque[tuple[int, Future[Quantized]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for start, stop in _spans(tensor):
-                    pending.append(pool.submit(work, start, stop))
-                    if len(pending) > workers:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
+                spans = _spans(tensor)
+                while True:
+                    for start, stop in islice(spans, workers + 1 - len(pending)):
+                        pending.append((_nbytes(tensor, start, stop), pool.submit(work, start, stop)))
+                    if not pending:
+                        return
+                    nbytes, future = pending.popleft()
+                    yield future.result()
+                    self._progress(nbytes)
             finally:
-                for future in pending:
+                for _, future in pending:
                     future.cancel()
 
-    def _checked(self, tensor: LazyTensor, start: int, stop: int) -> Rows:
-        rows = tensor.rows(start, stop)
-        if not np.isfinite(rows).all():
-            where = [int(i) for i in np.argwhere(~np.isfinite(rows))[0]]
-            where[0] += start
-            value = rows[tuple([where[0] - start, *where[1:]])]
-            raise TensorError(f"{tensor.name} holds {value} at {where}; the checkpoint is damaged: download it again")
-        self._progress(tensor.nbytes * (stop - start) // max(1, tensor.shape[0]))
-        return rows
+    def _count(self, tensor: LazyTensor, nbytes: int) -> None:
+        part = _part(tensor.name)
+        parameters, before = self._parts.get(part, (0, 0))
+        self._parts[part] = parameters + math.prod(tensor.shape), before + nbytes
 
-    def _count(self, name: str, parameters: int, nbytes: int) -> None:
-        part = _part(name)
-        before = self._parts.get(part, (0, 0))
-        self._parts[part] = before[0] + parameters, before[1] + nbytes
+
+def _read(tensor: LazyTensor, start: int, stop: int, kind: str) -> Rows:
+    """Rows `start` to `stop`, sure to be finite and what weights of `kind` can hold.
+
+    Raises:
+        TensorError: naming the first value that is not, and where it is.
+    """
+    rows = tensor.rows(start, stop)
+    most = _LARGEST[kind]
+    # Written so that NaN, which no comparison holds for, fails.
+    if rows.max() <= most and rows.min() >= -most:
+        return rows
+    wrong = np.argwhere(~(np.abs(rows) <= most))[0]
+    value, where = rows[tuple(wrong)], [int(wrong[0]) + start, *map(int, wrong[1:])]
+    if np.isfinite(value) and kind == "fp16":
+        advice = f"more than the {most:g} of fp16; export with --weights fp32"
+    else:
+        advice = "which is no weight; the checkpoint is damaged, get it again from its publisher"
+    raise TensorError(f"tensor {tensor.name} holds {value:g} at {where}, {advice}")
 
 
 def _spans(tensor: LazyTensor) -> Iterator[tuple[int, int]]:
-    step = max(1, _ELEMENTS // max(1, int(np.prod(tensor.shape[1:]))))
+    step = max(1, _ELEMENTS // math.prod(tensor.shape[1:]))
     for start in range(0, tensor.shape[0], step):
         yield start, min(start + step, tensor.shape[0])
+
+
+def _nbytes(tensor: LazyTensor, start: int, stop: int) -> int:
+    return tensor.nbytes * (stop - start) // tensor.shape[0]
 
 
 def _part(name: str) -> str:

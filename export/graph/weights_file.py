@@ -1,8 +1,10 @@
-"""The weights file beside a graph: appended tensor by tensor, so that memory holds a few rows and never the model."""
+"""The weights file beside a graph: filled a few rows at a time, so that memory never holds the model."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -54,7 +56,8 @@ class WeightsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("wb", buffering=0)
+        with writing(path):
+            self._file = path.open("wb", buffering=0)
         self._end = 0
 
     def region(self, shape: tuple[int, ...], dtype: str) -> Region:
@@ -75,31 +78,38 @@ class WeightsFile:
         Raises:
             StorageError: the disk is full or refuses.
         """
-        try:
+        with writing(self.path):
             self._file.seek(offset)
-            view = memoryview(data)
+            view = data.data
             while view:
                 view = view[self._file.write(view) :]
-        except OSError as e:
-            raise storage_error(self.path, e) from e
 
     def close(self) -> None:
-        """Close the file, padded to its last page."""
-        self._file.truncate(self._end)
-        self._file.close()
+        """Close the file, padded to its last page; errors as `write_at`."""
+        with writing(self.path):
+            self._file.truncate(self._end)
+            self._file.close()
 
     def __enter__(self) -> WeightsFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
             self._file.close()
 
 
-def storage_error(path: Path, e: OSError) -> StorageError:
-    """The error for a write to `path` that failed."""
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{path}: the disk is full; free some room or choose another output folder with -o")
-    return StorageError(f"{path} cannot be written ({e.strerror}); choose another output folder with -o")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around every write below `path`: what the operating system refuses is told as a StorageError."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = "the disk is full; free some room or choose another output with -o"
+        else:
+            what = f"cannot be written ({e.strerror or e}); choose another output with -o"
+        raise StorageError(f"{path}: {what}") from e

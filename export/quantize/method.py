@@ -15,8 +15,8 @@ Rows = NDArray[np.float32]
 class Quantized:
     """Rows in blocks along the input dimension: weight = (code − zero) · scale.
 
-    codes: uint8 [rows, blocks, block]; scales: float32 [rows, blocks]; zeros: uint8 [rows, blocks], or None for the
-    middle code 2^(bits − 1) everywhere.
+    codes: uint8 [rows, blocks, block]; scales: float32 [rows, blocks]; zeros: uint8 [rows, blocks], or None
+    for the middle code 2^(bits − 1) everywhere.
     """
 
     codes: NDArray[np.uint8]
@@ -25,7 +25,9 @@ class Quantized:
 
     def dequantize(self, bits: int) -> Rows:
         """The weights the codes stand for, float32 [rows, blocks · block]."""
-        zeros = np.float32(1 << (bits - 1)) if self.zeros is None else self.zeros[..., None].astype(np.float32)
+        zeros = (
+            np.float32(1 << (bits - 1)) if self.zeros is None else self.zeros[..., None].astype(np.float32)
+        )
         weights = (self.codes.astype(np.float32) - zeros) * self.scales[..., None]
         return weights.reshape(len(self.codes), -1)
 
@@ -33,5 +35,10 @@ class Quantized:
 class Method(Protocol):
     """A way to choose codes. Called with a few rows of one tensor at a time, from several threads."""
 
-    def quantize(self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
-        """Quantize float32 [rows, inputs] of `tensor`, starting at `first_row`; inputs is a multiple of `block`."""
+    def quantize(
+        self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool
+    ) -> Quantized:
+        """Quantize float32 [rows, inputs] of `tensor` from `first_row` on; inputs is a multiple of `block`.
+
+        Every weight is finite and at most 1e15.
+        """

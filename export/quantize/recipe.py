@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.errors import InvalidArgument
+from export.quantize.method import Method
+from export.quantize.rtn import RoundToNearest
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 BLOCKS = (32, 64, 128)
+METHODS: dict[str, Method] = {"rtn": RoundToNearest()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +26,16 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.weights not in WEIGHTS:
             raise InvalidArgument(f"weights {self.weights!r} is unknown; choose one of {', '.join(WEIGHTS)}")
-        if self.block not in BLOCKS:
-            raise InvalidArgument(f"block {self.block!r} is not offered; choose one of {BLOCKS}")
+        if type(self.block) is not int or self.block not in BLOCKS:
+            raise InvalidArgument(
+                f"block {self.block!r} is not offered; choose one of {', '.join(map(str, BLOCKS))}"
+            )
+        if self.method not in METHODS:
+            raise InvalidArgument(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}")
         if self.zero_points and not self.bits:
-            raise InvalidArgument(f"zero points go with int4 and int8, not with {self.weights}; drop one of the two")
+            raise InvalidArgument(
+                f"zero points go with int4 and int8, not with {self.weights}; drop one of the two"
+            )
 
     @property
     def bits(self) -> int:

@@ -1,18 +1,22 @@
 """Round to nearest, with the scale of each block that minimises the squared error.
 
-For a trial scale the codes are the rounded weights, and for fixed codes the best scale is the least-squares one,
-Σxq ÷ Σq². A few trial scales around the one that maps the extreme weight to the end of the range are each improved that
-way, and the best is kept.
+For a trial scale the codes are the rounded weights, and for fixed codes the best scale is the least-squares
+one, Σxq ÷ Σq². A few trial scales around the one that maps the extreme weight to the end of the range are
+each improved that way, the best is kept, and the weights are rounded once more with it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.quantize.method import Quantized, Rows
 
-# Ratio of trial scale to the one that reaches the extreme weight: below 1 it clips the extreme for finer steps.
+Limit = Rows | int
+
+# Trial scale ÷ the one that reaches the extreme weight: below 1 it clips the extreme for finer steps.
 _TRIALS = {4: (1.0, 1.06, 0.95, 0.9, 0.85, 0.8, 0.74), 8: (1.0, 0.99)}
 _CACHE_ELEMENTS = 1 << 16
 
@@ -20,7 +24,9 @@ _CACHE_ELEMENTS = 1 << 16
 class RoundToNearest:
     """The method `rtn`; stateless."""
 
-    def quantize(self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
+    def quantize(
+        self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool
+    ) -> Quantized:
         """See `Method.quantize`."""
         x = rows.reshape(-1, block)
         codes = np.empty(x.shape, np.uint8)
@@ -46,63 +52,55 @@ class RoundToNearest:
 
 
 def _symmetric(x: Rows, bits: int) -> tuple[NDArray[np.uint8], Rows]:
-    """Codes and scales for blocks x [block, n]; the extreme weight takes the longer, negative end of the range."""
+    """Codes and scales for blocks x [block, n]; either end of x may take the longer, negative side."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     most, least = x.max(axis=0), x.min(axis=0)
     start = np.where(most > -least, most, least) / np.float32(low)
-    # The sign of the scale decides which end of the range is the longer one.
-    ratios = [*_TRIALS[bits], *(-r for r in _TRIALS[bits] if bits == 4 and r <= 1.0)]
-    trials = [(_inverse(start * np.float32(ratio)), None) for ratio in ratios]
-    best, scale = _best(x, trials, low, high)
-    return (_rounded(x, *best, low, high) - np.float32(low)).astype(np.uint8), scale
+    # The first takes the extreme to both ends alike, as an absolute-maximum scale does.
+    ratios = [-low / high, *_TRIALS[bits]]
+    if bits == 4:
+        # The sign of the scale decides which end of the range is the longer one.
+        ratios += [-ratio for ratio in _TRIALS[bits] if ratio <= 1.0]
+    scale = _best_scale(x, start, ratios, low, high)
+    codes = _rounded(x, _inverse(scale), low, high) - np.float32(low)
+    return codes.astype(np.uint8), scale
 
 
 def _asymmetric(x: Rows, bits: int) -> tuple[NDArray[np.uint8], Rows, NDArray[np.uint8]]:
     """Codes, scales and zero points for blocks x [block, n]; zero is always a code."""
     top = (1 << bits) - 1
     least, most = np.minimum(x.min(axis=0), 0), np.maximum(x.max(axis=0), 0)
-    trials: list[tuple[Rows, Rows | None]] = []
-    for ratio in _TRIALS[bits]:
-        inverse = _inverse((most - least) * np.float32(ratio / top))
-        trials.append((inverse, np.clip(np.rint(-least * np.float32(ratio) * inverse), 0, top)))
-    (inverse, zero), scale = _best(x, trials, 0, top)
-    assert zero is not None
-    codes = _rounded(x, inverse, zero, 0, top) + zero
+    start = (most - least) / np.float32(top)
+    zero = np.clip(np.rint(-least * _inverse(start)), 0, top)
+    scale = _best_scale(x, start, _TRIALS[bits], -zero, top - zero)
+    codes = _rounded(x, _inverse(scale), -zero, top - zero) + zero
     return codes.astype(np.uint8), scale, zero.astype(np.uint8)
 
 
-def _best(
-    x: Rows, trials: list[tuple[Rows, Rows | None]], low: int, high: int
-) -> tuple[tuple[Rows, Rows | None], Rows]:
-    """The trial (inverse scale, zero) of least squared error for each block, and its least-squares scale.
+def _best_scale(x: Rows, start: Rows, ratios: Sequence[float], low: Limit, high: Limit) -> Rows:
+    """The least-squares scale [n] of whichever trial scale, start · ratio, leaves a block the least error.
 
     With that scale the error is Σx² − (Σxq)² ÷ Σq²: the trial that makes the last term largest is the best.
     """
     most = np.full(x.shape[1], -1, np.float32)
-    inverse, scale = np.zeros_like(most), np.zeros_like(most)
-    zero = None if trials[0][1] is None else np.zeros_like(most)
+    best = np.zeros_like(most)
     buffer = np.empty_like(x)
-    for trial_inverse, trial_zero in trials:
-        q = _rounded(x, trial_inverse, trial_zero, low, high, buffer)
+    for ratio in ratios:
+        q = _rounded(x, _inverse(start * np.float32(ratio)), low, high, buffer)
         xq, qq = np.einsum("kn,kn->n", x, q), np.einsum("kn,kn->n", q, q)
-        trial_scale = xq * _inverse(qq)
-        gain = xq * trial_scale
+        scale = xq * _inverse(qq)
+        gain = xq * scale
         better = gain > most
         np.copyto(most, gain, where=better)
-        np.copyto(inverse, trial_inverse, where=better)
-        np.copyto(scale, trial_scale, where=better)
-        if zero is not None and trial_zero is not None:
-            np.copyto(zero, trial_zero, where=better)
-    return (inverse, zero), scale
+        np.copyto(best, scale, where=better)
+    return best
 
 
-def _rounded(x: Rows, inverse: Rows, zero: Rows | None, low: int, high: int, out: Rows | None = None) -> Rows:
+def _rounded(x: Rows, inverse: Rows, low: Limit, high: Limit, out: Rows | None = None) -> Rows:
     """Codes less their zero point, as floats."""
     q = np.multiply(x, inverse, out=out)
     np.rint(q, out=q)
-    if zero is None:
-        return np.clip(q, low, high, out=q)
-    return np.clip(q, low - zero, high - zero, out=q)
+    return np.clip(q, low, high, out=q)
 
 
 def _inverse(x: Rows) -> Rows:

@@ -135,7 +135,9 @@ class OnnxRuntimeCache:
             header = json.loads(line)
             start, stop = int(header["start"]), int(header["stop"])
         except (ValueError, KeyError, TypeError):
-            raise InvalidArgument("the KV data has no header; give the bytes that Cache.export returned") from None
+            raise InvalidArgument(
+                "the KV data has no header; give the bytes that Cache.export returned"
+            ) from None
         expected = self._bytes(stop - start)
         if header != self._header(start, stop) or start != self._length or len(body) != expected:
             raise InvalidArgument(
@@ -143,7 +145,9 @@ class OnnxRuntimeCache:
                 f"({self._header(start, stop)}, {expected} bytes); export it from the same artifact"
             )
         self.reserve(stop - start)
-        parts = np.frombuffer(body, "<f4").reshape(len(self._buffers), 1, self._spec.kv_heads, stop - start, -1)
+        parts = np.frombuffer(body, "<f4").reshape(
+            len(self._buffers), 1, self._spec.kv_heads, stop - start, -1
+        )
         for buffer, part in zip(self._buffers, parts, strict=True):
             buffer[:, :, start:stop] = part
         self._length = stop

@@ -60,7 +60,9 @@ class OnnxRuntimeEngine:
             raise InvalidArgument("a step has no tokens; give at least one")
         for position in step.logits_at:
             if not 0 <= position < len(step.tokens):
-                raise InvalidArgument(f"logits at {position} are not among the step's {len(step.tokens)} tokens")
+                raise InvalidArgument(
+                    f"logits at {position} are not among the step's {len(step.tokens)} tokens"
+                )
         vocab = self._artifact.spec.vocab_size
         for token in step.tokens:
             if not 0 <= token < vocab:

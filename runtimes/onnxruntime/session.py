@@ -69,7 +69,9 @@ def open_session(artifact: Artifact, variant: Variant, threads: int) -> Any:
 
 def failed(what: str, e: Exception) -> EngineError:
     """The error for a call of ONNX Runtime that failed."""
-    return EngineFailed(f"onnxruntime failed to {what}: {_first_line(e)}; verify the artifact with: edge verify")
+    return EngineFailed(
+        f"onnxruntime failed to {what}: {_first_line(e)}; verify the artifact with: edge verify"
+    )
 
 
 def _check_interface(session: Any, artifact: Artifact, path: Path) -> None:

@@ -71,7 +71,12 @@ def yarn(**changes: Any) -> dict[str, Any]:
 
 def older(scaling: dict[str, Any] | None) -> dict[str, Any]:
     """Edits to the spelling of transformers 4."""
-    return {"rope_parameters": DELETE, "rope_theta": 1000.0, "rope_scaling": scaling, "torch_dtype": "float32"}
+    return {
+        "rope_parameters": DELETE,
+        "rope_theta": 1000.0,
+        "rope_scaling": scaling,
+        "torch_dtype": "float32",
+    }
 
 
 CASES: dict[str, Case] = {
@@ -81,10 +86,14 @@ CASES: dict[str, Case] = {
     "tied": Case("llama", {"tie_word_embeddings": True}),
     "attention bias": Case("llama", {"attention_bias": True}),
     "mlp bias": Case("llama", {"mlp_bias": True}),
-    "all biases, tied, one kv head": Case("llama", {**BIASES, "tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "all biases, tied, one kv head": Case(
+        "llama", {**BIASES, "tie_word_embeddings": True, "num_key_value_heads": 1}
+    ),
     "wide heads": Case("llama", {"head_dim": 24}),
     "narrow heads": Case("llama", {"head_dim": 8, "attention_bias": True}),
-    "odd sizes": Case("llama", {"hidden_size": 76, "intermediate_size": 90, "vocab_size": 331, "head_dim": 24}),
+    "odd sizes": Case(
+        "llama", {"hidden_size": 76, "intermediate_size": 90, "vocab_size": 331, "head_dim": 24}
+    ),
     "large eps": Case("llama", {"rms_norm_eps": 0.3}),
     "theta": Case("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
     "linear": Case("llama", {"rope_parameters": LINEAR}),
@@ -98,7 +107,9 @@ CASES: dict[str, Case] = {
     "older spelling": Case("llama", edits=older(None)),
     "older linear": Case("llama", edits=older({"type": "linear", "factor": 3.0})),
     "older dynamic": Case(
-        "llama", {"max_position_embeddings": 48}, older({"type": "dynamic", "factor": 4.0, "rope_type": "dynamic"})
+        "llama",
+        {"max_position_embeddings": 48},
+        older({"type": "dynamic", "factor": 4.0, "rope_type": "dynamic"}),
     ),
     "older llama3": Case("llama", edits=older(LLAMA3)),
     "older yarn": Case("llama", edits=older(YARN)),
@@ -119,17 +130,23 @@ CASES: dict[str, Case] = {
     "qwen2, tied": Case("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
     "qwen2, yarn": Case("qwen2", yarn()),
     "qwen2, window not used": Case("qwen2", edits={"use_sliding_window": False, "sliding_window": 12}),
-    "qwen2, window on upper layers": Case("qwen2", {**SLIDING, "max_window_layers": 1, "num_hidden_layers": 3}),
+    "qwen2, window on upper layers": Case(
+        "qwen2", {**SLIDING, "max_window_layers": 1, "num_hidden_layers": 3}
+    ),
     "qwen2, window by layer": Case("qwen2", {**SLIDING, "layer_types": MIXED, "num_hidden_layers": 3}),
     "qwen2, older window": Case(
         "qwen2",
         {**SLIDING, "max_window_layers": 1},
-        {"layer_types": DELETE, **older({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64})},
+        {
+            "layer_types": DELETE,
+            **older({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+        },
     ),
     "qwen3": Case("qwen3"),
     "qwen3, wide heads": Case("qwen3", {"head_dim": 24, "num_key_value_heads": 4}),
     "qwen3, all options": Case(
-        "qwen3", {"attention_bias": True, "tie_word_embeddings": True, "head_dim": 8, "num_key_value_heads": 1}
+        "qwen3",
+        {"attention_bias": True, "tie_word_embeddings": True, "head_dim": 8, "num_key_value_heads": 1},
     ),
     "qwen3, heads that do not divide": Case(
         "qwen3", {"hidden_size": 64, "num_attention_heads": 6, "num_key_value_heads": 3}

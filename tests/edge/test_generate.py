@@ -199,6 +199,18 @@ def test_cancel_from_another_thread_ends_it_within_one_token(at: int) -> None:
     assert engine_of(model).nbytes == 0
 
 
+def test_cancel_while_a_run_ends_drops_its_token() -> None:
+    def shape(logits: np.ndarray) -> np.ndarray:
+        if engine_of(model).ran == len(PROMPT) + 2:
+            generation.cancel()
+        return logits
+
+    model = toy_model(engine={"shape": shape})
+    generation = model.generate(PROMPT, ignore_eos=True)
+    assert len(list(generation.tokens())) == 2
+    assert generation.finish_reason == "cancelled"
+
+
 def test_cancel_before_it_begins_and_after_it_ended(model: Model) -> None:
     generation = model.generate(PROMPT)
     generation.cancel()

@@ -23,8 +23,8 @@ R1 = {"do_sample": True, "temperature": 0.6, "top_p": 0.95}
         (R1, {"temperature": 0.6, "top_p": 0.95}),
         ({**R1, "do_sample": False}, {"temperature": 0.0, "top_p": 0.95}),
         ({"temperature": 0.6}, {"temperature": 0.0}),
-        ({"do_sample": True, "top_k": 20}, {"top_k": 20}),
-        ({"do_sample": True, "temperature": None, "max_length": 20}, {}),
+        ({"do_sample": True, "top_k": 20}, {"temperature": 1.0, "top_k": 20}),
+        ({"do_sample": True, "temperature": None, "max_length": 20}, {"temperature": 1.0}),
         ({"repetition_penalty": 1.1}, {"temperature": 0.0, "repetition_penalty": 1.1}),
     ],
 )
@@ -97,10 +97,13 @@ def test_load_opens_artifact_and_engine(monkeypatch: pytest.MonkeyPatch) -> None
         return Opened(vocab=402)
 
     monkeypatch.setattr(model_module, "open_artifact", lambda path: artifact)
+    monkeypatch.setattr(model_module, "available_bytes", lambda: 100)
     monkeypatch.setattr(runtimes, "open_engine", open_engine)
     with load("x.edge", engine="toy", threads=2, context=9) as model:
         assert model.load_s > 0
-        assert asked == [{"engine": "toy", "threads": 2, "context": 9}]
+        [options] = asked
+        assert options.pop("kv_budget") == 90
+        assert options == {"engine": "toy", "threads": 2, "context": 9}
         engine = model.engine
     assert isinstance(engine, Opened)
     assert engine.closed

@@ -41,7 +41,9 @@ def real_model(name: str, answers: list[str]) -> Model:
     text, tokenizer = text_of(name), tokenizer_of(name)
     end = text.generation["eos_token_id"][0]
     # Letter by letter, as no tokenizer would split them.
-    script = iter([id for answer in answers for id in [*(i for c in answer for i in tokenizer.encode(c, False)), end]])
+    script = iter(
+        [id for answer in answers for id in [*(i for c in answer for i in tokenizer.encode(c, False)), end]]
+    )
 
     def shape(logits: Any) -> Any:
         logits[next(script)] = 100
@@ -75,7 +77,11 @@ def test_an_answer_keeps_its_tokens_however_it_was_split() -> None:
         rendered = chat._template.render(chat.messages[:-1])
         assert model.tokenizer.decode(answer.prompt_ids, special=True) == rendered
         held = answer.prompt_ids + answer.token_ids
-    assert [m["content"] for m in chat.messages if m["role"] == "assistant"] == ["Hello there!", "Again, 漢字 🙂", "Bye."]
+    assert [m["content"] for m in chat.messages if m["role"] == "assistant"] == [
+        "Hello there!",
+        "Again, 漢字 🙂",
+        "Bye.",
+    ]
     # Tokenized again, the answers would have been of fewer tokens.
     assert len(held) > len(model.encode(model.tokenizer.decode(held, special=True), special=False))
 

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from transformers.generation import logits_process as hf
 
 from edge.errors import EngineFailed, InvalidArgument
 from edge.sampling import Sampler, Sampling
@@ -19,6 +17,8 @@ Floats = NDArray[np.float32]
 
 def reference(logits: Floats, history: list[int], sampling: Sampling) -> NDArray[np.float64]:
     """Probabilities [vocab] by transformers' processors, in the order in which it builds them."""
+    torch = pytest.importorskip("torch", reason="the oracle is not installed")
+    hf = pytest.importorskip("transformers.generation.logits_process", reason="the oracle is not installed")
     processors: list[Any] = []
     if sampling.logit_bias:
         processors.append(

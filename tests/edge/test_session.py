@@ -14,7 +14,9 @@ tokens = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 
 @settings(deadline=None)
 @given(st.lists(tokens, min_size=1, max_size=5), st.booleans())
-def test_every_prompt_gives_what_it_gives_in_a_session_of_its_own(prompts: list[list[int]], forgetful: bool) -> None:
+def test_every_prompt_gives_what_it_gives_in_a_session_of_its_own(
+    prompts: list[list[int]], forgetful: bool
+) -> None:
     engine = ToyEngine(vocab=3, forgetful=forgetful)
     session = Session(engine)
     held: list[int] = []

@@ -107,6 +107,14 @@ def test_special_tokens_are_left_out_unless_asked_for() -> None:
     assert BYTE_LEVEL.decode(ids, special=True) == "a<|im_end|>b<think>c"
 
 
+def test_added_tokens_spelled_with_other_characters_than_a_byte_level_vocabulary_has() -> None:
+    theirs = tokenizers.Tokenizer.from_str(byte_level_json())
+    theirs.add_tokens(["<｜User｜>", "two words", "é"])
+    ids = theirs.encode("a<｜User｜>two words").ids
+    ids.append(theirs.token_to_id("é"))  # spelled as the byte 0xE9 is
+    assert Tokenizer(theirs.to_str()).decode(ids) == theirs.decode(ids) == "a<｜User｜>two words\ufffd"
+
+
 def test_names_and_kinds_of_tokens() -> None:
     end, think = BYTE_LEVEL.token_id("<|im_end|>"), BYTE_LEVEL.token_id("<think>")
     assert end is not None

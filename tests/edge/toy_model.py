@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -80,6 +81,7 @@ class ToyArtifact:
     generation: dict[str, Any] = field(default_factory=lambda: {"eos_token_id": [2]})
     path: Path = Path("toy.edge")
     vocab_size: int = 0
+    manifest: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(weight_bytes=10))
 
     @property
     def spec(self) -> ModelSpec:

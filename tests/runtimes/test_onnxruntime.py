@@ -142,14 +142,14 @@ def test_a_spec_that_is_not_the_graphs_is_refused(tiny_artifact: Path, tmp_path:
     manifest = json.loads((path / "edge.json").read_text())
     manifest["spec"]["head_dim"] = 8
     (path / "edge.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactCorrupt, match="head_dim|promises"):
+    with pytest.raises(ArtifactCorrupt, match="promises"):
         open_engine(open_artifact(path))
 
 
 def test_threads_sleep_when_a_run_has_ended(tiny_artifact: Path) -> None:
     engine: Engine = open_engine(open_artifact(tiny_artifact), threads=4)
     fresh(engine, text(200))
-    tasks = [t for t in Path("/proc/self/task").iterdir()]
+    tasks = list(Path("/proc/self/task").iterdir())
     me = __import__("threading").get_native_id()
     for _ in range(1000):
         states = {t.name: (t / "stat").read_text().rpartition(")")[2].split()[0] for t in tasks if t.exists()}

@@ -116,9 +116,20 @@ def test_handlers_are_given_back_and_an_ignored_signal_stays_ignored() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def edge_process(*args: str, stdout: int) -> subprocess.CompletedProcess[str]:
+def edge_process(*args: str, stdout: int, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge.cli.main", *args]
-    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+
+
+def test_a_terminal_that_cannot_show_a_character_is_no_error(tiny_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "你.edge").symlink_to(tiny_artifact)
+    done = edge_process(
+        "verify", str(tmp_path / "你.edge"), stdout=subprocess.PIPE, PYTHONIOENCODING="latin-1"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/?.edge: 5 files" in done.stdout
 
 
 def test_a_reader_that_has_gone_is_no_error(tiny_artifact: Path) -> None:

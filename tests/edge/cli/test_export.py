@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,8 +201,7 @@ def test_an_export_that_is_stopped_leaves_things_as_they_were(
 ) -> None:
     out = tmp_path / "tiny.edge"
     if force:
-        out.mkdir()
-        (out / "edge.json").write_text("{}")
+        shutil.copytree(tiny_artifact, out)
     command = [
         sys.executable,
         "-c",
@@ -217,4 +217,5 @@ def test_an_export_that_is_stopped_leaves_things_as_they_were(
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == (["tiny.edge"] if force else [])
-    assert not force or (out / "edge.json").read_text() == "{}"
+    if force:
+        assert (out / "edge.json").read_text() == (tiny_artifact / "edge.json").read_text()

@@ -58,6 +58,20 @@ def test_a_wrong_command_line(run_edge: Run, args: tuple[str, ...], message: str
     assert ended.err.splitlines()[-1].startswith("see: edge")
 
 
+def test_without_an_engine_artifacts_are_inspected_and_verified_and_the_extra_is_named(
+    run_edge: Run, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as import finds what is not installed
+    assert run_edge("inspect", tiny_artifact).code == 0
+    assert run_edge("verify", tiny_artifact).code == 0
+    ended = run_edge("run", tiny_artifact, "-p", "hello", "--json")
+    assert ended.code == 1
+    assert ended.json["error"]["type"] == "MissingExtra"
+    assert "pip install 'edgewise[cpu]'" in ended.err
+
+
 def test_json_behind_two_dashes_is_no_option(run_edge: Run) -> None:
     assert run_edge("inspect", "--", "--json").out == ""
 

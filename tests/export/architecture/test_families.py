@@ -14,6 +14,8 @@ from edge.errors import CheckpointCorrupt, CheckpointError, Unsupported
 from export.architecture import FAMILIES, family_for_gguf, family_for_model_type
 from export.architecture.expected import expected_tensors
 from export.architecture.names import gguf_name, hugging_face_name
+from export.checkpoint.gguf_header import read_gguf_header
+from tests import models
 from tests.checkpoints import SIZES, state_arrays, tiny_model
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -245,3 +247,16 @@ def test_any_configuration_is_read_or_refused(model_type: str, changes: dict[str
         return
     assert spec.parameters > 0
     assert len(spec.windows) in (0, spec.layers)
+
+
+def test_the_header_of_a_real_distill_gives_its_published_sizes() -> None:
+    header = read_gguf_header(models.r1_header())
+    spec = family_for_gguf("qwen2").spec_from_gguf(header.metadata, header.tensors)  # type: ignore[arg-type]
+    assert spec.architecture == "qwen2"
+    assert (spec.layers, spec.hidden_size, spec.intermediate_size) == (28, 3584, 18944)
+    assert (spec.heads, spec.kv_heads, spec.head_dim, spec.vocab_size) == (28, 4, 128, 152064)
+    assert (spec.context, spec.rope.theta, spec.rope.kind) == (131072, 10000.0, "default")
+    assert spec.qkv_bias
+    assert not spec.tied
+    stored = {hugging_face_name(info.name): info.shape for info in header.tensors.values()}
+    assert stored == expected_tensors(spec)

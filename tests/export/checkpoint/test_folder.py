@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from edge.errors import (
@@ -22,7 +23,7 @@ from edge.errors import (
 )
 from export.checkpoint import open_checkpoint
 from export.checkpoint.folder import INDEX, SINGLE, folder_tensors
-from tests.checkpoints import SIZES, state_arrays, tiny_folder
+from tests.checkpoints import state_arrays, tiny_folder
 from tests.export.checkpoint.conftest import Source
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,11 +98,26 @@ def test_buffers_and_a_tied_head_are_left_out(tmp_path: Path) -> None:
     tiny_folder(tmp_path, "llama", tie_word_embeddings=True)
     arrays = load_file(tmp_path / SINGLE)
     arrays["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(8, np.float32)
-    arrays["lm_head.weight"] = np.zeros((SIZES["vocab_size"], SIZES["hidden_size"]), np.float32)
+    arrays["lm_head.weight"] = arrays["model.embed_tokens.weight"]
     save_file(arrays, tmp_path / SINGLE)
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.spec.tied
     assert not {"lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"} & set(checkpoint.tensors)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_head_of_its_own_outranks_tying_as_in_transformers(tmp_path: Path) -> None:
+    tiny_folder(tmp_path, "llama", tie_word_embeddings=True)
+    arrays = load_file(tmp_path / SINGLE)
+    arrays["lm_head.weight"] = arrays["model.embed_tokens.weight"].copy()
+    arrays["lm_head.weight"][-1, -1] += 1
+    save_file(arrays, tmp_path / SINGLE, metadata={"format": "pt"})
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    assert not checkpoint.spec.tied
+    head = checkpoint.tensors["lm_head.weight"].read()
+    np.testing.assert_array_equal(head, model.lm_head.weight.detach().numpy())
+    np.testing.assert_array_equal(head, arrays["lm_head.weight"])
 
 
 def shards(weight_map: Any) -> Any:

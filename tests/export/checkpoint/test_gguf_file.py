@@ -204,6 +204,7 @@ SPOILT: dict[str, tuple[Any, type[CheckpointError], str]] = {
     ),
     "value heads": (key("llama.attention.value_length", 8), Unsupported, r"value_length 8"),
     "experts": (key("llama.expert_count", 8), Unsupported, "expert_count"),
+    "logit scale": (key("llama.logit_scale", 8.0), Unsupported, r"llama\.logit_scale 8\.0"),
     "window a text": (
         key("llama.attention.sliding_window", "4k"),
         CheckpointCorrupt,

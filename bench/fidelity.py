@@ -1,0 +1,151 @@
+"""How far quantized artifacts are from a reference artifact, as both run.
+
+python -m bench.fidelity REFERENCE.edge ARTIFACT.edge... [--tokens 4000] [--json]
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+import edge
+from bench.divergence import Divergence, LogProbabilities, log_softmax
+from bench.text import HELD_OUT, held_out_text
+from edge.cli.output import print_json, print_table
+from edge.errors import EdgeError, InvalidArgument
+from runtimes import Step
+
+# Logits of a chunk in float64 stay below 50 MB with a vocabulary of 152,000.
+CHUNK = 32
+
+
+@click.command()
+@click.argument("reference", metavar="REFERENCE", type=click.Path(path_type=Path))
+@click.argument("artifacts", metavar="ARTIFACT...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--tokens", default=4000, show_default=True, metavar="N", help="Tokens of text to compare on.")
+@click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(
+    reference: Path, artifacts: tuple[Path, ...], tokens: int, threads: int | None, as_json: bool
+) -> None:
+    """Compare what each ARTIFACT predicts with what REFERENCE does, such as the fp32 artifact of the model.
+
+    All read the same held-out text as one sequence through their KV caches. KL divergence is in nats.
+    """
+    try:
+        report = _compare((reference, *artifacts), tokens, threads)
+    except EdgeError as e:
+        raise click.ClickException(str(e)) from None
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+
+
+def _compare(paths: Sequence[Path], tokens: int, threads: int | None) -> dict[str, Any]:
+    if tokens < 2:
+        raise InvalidArgument(f"--tokens is {tokens}; give 2 or more")
+    with ExitStack() as stack:
+        models = [stack.enter_context(edge.load(path, threads=threads)) for path in paths]
+        ids = shared_tokens(models, held_out_text(), tokens)
+        found = [Divergence() for _ in models[1:]]
+        passes = [log_probabilities(model, ids) for model in models]
+        with tqdm(total=tokens, desc="compare", unit=" tokens", disable=None) as bar:
+            for chunk in zip(*passes, strict=True):
+                start, reference = int(bar.n), chunk[0]
+                successors = ids[start + 1 : start + len(reference) + 1]
+                for divergence, model in zip(found, chunk[1:], strict=True):
+                    divergence.add(reference, model, successors)
+                bar.update(len(reference))
+        return {
+            "tokens": tokens,
+            "text": {"source": "pydoc_data.topics", "from": HELD_OUT, "python": platform.python_version()},
+            "reference": _about(models[0], found[0].reference_perplexity),
+            "artifacts": [
+                {
+                    **_about(model, divergence.perplexity),
+                    "mean_kl": divergence.mean_kl,
+                    "p99_kl": divergence.p99_kl,
+                    "top1_agreement": divergence.top1,
+                }
+                for model, divergence in zip(models[1:], found, strict=True)
+            ],
+        }
+
+
+def shared_tokens(models: Sequence[edge.Model], text: str, count: int) -> list[int]:
+    """The first `count` tokens of `text`, the same for all models.
+
+    Raises:
+        InvalidArgument: they have different vocabularies, or the text is too short.
+    """
+    first = models[0]
+    ids = first.encode(text)[:count]
+    if len(ids) < count:
+        raise InvalidArgument(f"--tokens is {count}, and the text has {len(ids)}; give fewer")
+    for model in models[1:]:
+        same = model.spec.vocab_size == first.spec.vocab_size and model.encode(text)[:count] == ids
+        if not same:
+            raise InvalidArgument(
+                f"{model.artifact.path} has another vocabulary than {first.artifact.path}; "
+                "compare artifacts of one model"
+            )
+    return ids
+
+
+def log_probabilities(model: edge.Model, ids: Sequence[int]) -> Iterator[LogProbabilities]:
+    """Log-probabilities [chunk, vocab] behind each of `ids`, read as one sequence a chunk at a time.
+
+    Raises:
+        ContextExceeded: there are more than the context holds.
+    """
+    cache = model.engine.new_cache()
+    try:
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            yield log_softmax(model.engine.run([Step(chunk, cache, range(len(chunk)))])[0])
+    finally:
+        cache.close()
+
+
+def _about(model: edge.Model, perplexity: float) -> dict[str, Any]:
+    manifest = model.artifact.manifest
+    return {
+        "path": str(model.artifact.path),
+        "recipe": manifest.recipe,
+        "bits_per_weight": manifest.bits_per_weight,
+        "weight_bytes": manifest.weight_bytes,
+        "perplexity": perplexity,
+    }
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    reference = report["reference"]
+    rows = [("artifact", "bits per weight", "mean KL", "p99 KL", "top-1", "perplexity")]
+    rows.append((Path(reference["path"]).name, *_figures(reference, "-", "-", "-")))
+    for artifact in report["artifacts"]:
+        divergence = (
+            f"{artifact['mean_kl']:.5f}",
+            f"{artifact['p99_kl']:.4f}",
+            f"{artifact['top1_agreement']:.4f}",
+        )
+        rows.append((Path(artifact["path"]).name, *_figures(artifact, *divergence)))
+    print_table(rows, right=range(1, 6))
+    click.echo(
+        f"\n{report['tokens']} tokens of {report['text']['source']} as of Python {report['text']['python']}, "
+        f"from character {report['text']['from']:,} on; KL in nats"
+    )
+
+
+def _figures(about: dict[str, Any], *divergence: str) -> tuple[str, ...]:
+    return (f"{about['bits_per_weight']:.2f}", *divergence, f"{about['perplexity']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Edgewise beside other runtimes, in interleaved runs."""
