@@ -127,7 +127,9 @@ def _about(model: edge.Model, perplexity: float) -> dict[str, Any]:
 
 def _print_report(report: dict[str, Any]) -> None:
     reference = report["reference"]
-    rows = [("artifact", "bits per weight", "mean KL", "p99 KL", "top-1", "perplexity")]
+    rows: list[tuple[str, ...]] = [
+        ("artifact", "bits per weight", "mean KL", "p99 KL", "top-1", "perplexity")
+    ]
     rows.append((Path(reference["path"]).name, *_figures(reference, "-", "-", "-")))
     for artifact in report["artifacts"]:
         divergence = (

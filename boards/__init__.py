@@ -1,1 +1,1 @@
-"""Board profiles, one TOML file a board, and their loader. This version has none: it runs on what it finds."""
+"""Board profiles, one TOML file a board, and their loader: none yet, Edgewise runs on what it finds."""

@@ -45,7 +45,7 @@ class Model:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer; made when text is first wanted, since it takes time and memory that token ids do not.
+        """The tokenizer; made when text is first wanted: token ids need neither its time nor its memory.
 
         Raises:
             ArtifactError: it cannot be used.

@@ -25,8 +25,8 @@ class Budget:
             if self.limit is not None and self.taken + nbytes > self.limit:
                 free = max(0, self.limit - self.taken)
                 raise MemoryExceeded(
-                    f"{what} needs {nbytes / 2**20:.1f} MiB of KV memory, {free / 2**20:.1f} MiB of the budget of "
-                    f"{self.limit / 2**20:.1f} MiB are left; use a shorter context or close other conversations"
+                    f"{what} needs {nbytes / 2**20:.1f} MiB of KV memory, {free / 2**20:.1f} MiB are left of "
+                    f"{self.limit / 2**20:.1f} MiB; shorten the prompt or close other conversations"
                 )
             self.taken += nbytes
 

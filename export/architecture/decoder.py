@@ -7,7 +7,7 @@ from export.graph.builder import Builder
 
 
 def describe(spec: ModelSpec, b: Builder) -> None:
-    """Build the whole decoder of `spec`; its options (biases, q/k norms, windows, RoPE) are read from the spec."""
+    """Build the whole decoder of `spec`, with its options: biases, q and k norms, windows, RoPE."""
     stream, update = b.embed("model.embed_tokens"), None
     for layer in range(spec.layers):
         prefix = f"model.layers.{layer}"

@@ -1,7 +1,8 @@
 """What an architecture is described against: the few operations a decoder is made of.
 
-A `Value` is the name of a tensor in the graph. Weights are named as Hugging Face names them, without `.weight` or
-`.bias`: the dialect finds them in the checkpoint, stores them as its recipe says and places the nodes.
+A `Value` is the name of a tensor in the graph. Weights are named as Hugging Face names them, without
+`.weight` or `.bias`: the dialect finds them in the checkpoint, stores them as its recipe says and places the
+nodes.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ class Builder(Protocol):
         """Rows of `weight` for the input ids: [batch, tokens, hidden]."""
 
     def norm(self, stream: Value, update: Value | None, weight: str) -> tuple[Value, Value]:
-        """RMS norm (Zhang and Sennrich 2019, arXiv:1910.07467) of stream + update: (normed, the sum itself)."""
+        """RMS norm of stream + update (arXiv:1910.07467): (normed, the sum itself)."""
 
     def linear(self, x: Value, weights: Sequence[str], *, bias: bool) -> Value:
         """x · Wᵀ + b with the rows of all `weights` in one product, outputs side by side."""
 
     def attention(self, layer: int, qkv: Value, prefix: str) -> Value:
-        """Causal grouped-query attention over the cache and `qkv`, heads side by side: [batch, tokens, heads · head_dim].
+        """Causal grouped-query attention over the cache and `qkv`: [batch, tokens, heads · head_dim].
 
-        `qkv` holds queries, keys and values side by side; `prefix` names the layer's attention weights, for the q and k
-        norms of architectures that have them.
+        `qkv` holds queries, keys and values side by side; `prefix` names the layer's attention weights, for the
+        q and k norms of architectures that have them.
         """
 
     def gate(self, gate_up: Value) -> Value:

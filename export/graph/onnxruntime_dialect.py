@@ -1,8 +1,9 @@
-"""The onnxruntime dialect: ONNX Runtime's contributed operators, for CUDA and for CPUs without kernels of ours.
+"""The onnxruntime dialect: ONNX Runtime's contributed operators.
 
-Graph inputs: input_ids int64 [1, tokens]; seqlens_k int32 [1] (tokens in all, less one); total_sequence_length
-int32 [1]; logit_positions int64 [n]; past.L.key and past.L.value float32 [1, kv_heads, capacity, head_dim]. Outputs:
-logits float32 [n, vocab], present.L.key and present.L.value, to be bound to the same memory as the past ones.
+Graph inputs: input_ids int64 [1, tokens]; seqlens_k int32 [1] (tokens in all, less one);
+total_sequence_length int32 [1]; logit_positions int64 [n]; past.L.key and past.L.value float32
+[1, kv_heads, capacity, head_dim]. Outputs: logits float32 [n, vocab], present.L.key and present.L.value, to be
+bound to the same memory as the past ones.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def _llama3(rope: Rope, frequencies: Table) -> Table:
 
 
 def _yarn(rope: Rope, dim: int, frequencies: Table) -> Table:
-    """Interpolation for dimensions of few rotations, extrapolation for those of many (arXiv:2309.00071, section 3.2)."""
+    """Interpolated where a dimension rotates little, kept where it rotates much (arXiv:2309.00071, section 3.2)."""
 
     def dimension(rotations: float) -> float:
         return dim * math.log(rope.original_context / (rotations * 2 * math.pi)) / (2 * math.log(rope.theta))

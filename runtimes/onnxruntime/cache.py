@@ -1,7 +1,7 @@
-"""The KV cache of one sequence for ONNX Runtime: a buffer a layer for keys and one for values, grown by copying.
+"""The KV cache of one sequence for ONNX Runtime: a buffer a layer for keys, one for values, grown by copying.
 
-GroupQueryAttention reads and writes one contiguous buffer [1, kv_heads, capacity, head_dim], bound both as past and as
-present. Room is taken in blocks of tokens as the sequence grows, never for the whole context at the start.
+GroupQueryAttention reads and writes one contiguous buffer [1, kv_heads, capacity, head_dim], bound both as past
+and as present. Room is taken in blocks of tokens as the sequence grows, never for the whole context at the start.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OnnxRuntimeCache:
         )
 
     def buffers(self) -> list[tuple[Buffer, Buffer]]:
-        """(keys, values) of each layer, float32 [1, kv_heads, capacity, head_dim]; only `length` tokens are written."""
+        """(keys, values) of each layer, float32 [1, kv_heads, capacity, head_dim]."""
         return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
 
     def reserve(self, tokens: int) -> None:

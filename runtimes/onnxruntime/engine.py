@@ -38,7 +38,7 @@ class OnnxRuntimeEngine:
         return OnnxRuntimeCache(self._artifact, self.context, self._budget)
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
-        """See `Engine.run`. Sequences run one behind the other: the stock operators want one buffer a call."""
+        """See `Engine.run`. Sequences run one behind the other: stock operators want one buffer a call."""
         if self._session is None:
             raise EngineFailed("the engine is closed; load the artifact again")
         caches = [self._checked(step) for step in steps]
@@ -119,7 +119,7 @@ class OnnxRuntimeEngine:
         return logits[: len(wanted)]
 
     def _decode(self, token: int, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
-        """One token through buffers bound once: only their contents change. float32 [vocab], valid until the next run."""
+        """One token through buffers bound once; logits float32 [vocab], valid until the next run."""
         bound = cache.bindings.get("decode")
         if bound is None:
             bound = cache.bindings["decode"] = _DecodeBinding(self, cache)

@@ -75,7 +75,7 @@ def failed(what: str, e: Exception) -> EngineError:
 
 
 def _check_interface(session: Any, artifact: Artifact, path: Path) -> None:
-    """The graph's inputs are what the manifest's spec promises: a cache of other sizes would be written past its end."""
+    """Check that the graph is the spec's: a cache of other sizes would be written past its end."""
     spec = artifact.spec
     inputs = {i.name: i.shape for i in session.get_inputs()}
     for layer in range(spec.layers):

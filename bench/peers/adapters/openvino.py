@@ -42,9 +42,10 @@ class OpenVino(Adapter):
         config.apply_chat_template = False
         new: list[int] = []
         times: list[float] = []
+        streamer: Any = self.genai.StreamerBase
         running = self.genai.StreamingStatus.RUNNING
 
-        class Notes(self.genai.StreamerBase):  # type: ignore[misc]
+        class Notes(streamer):  # type: ignore[misc]
             def write(self, token: Any) -> Any:
                 now = time.perf_counter()
                 for id in token if isinstance(token, (list, tuple)) else [token]:
