@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +41,7 @@ class TerminalReader:
             kept: FileHistory | InMemoryHistory = FileHistory(str(history))
         except OSError:
             kept = InMemoryHistory()  # a read-only home: this session's lines only
+        self._terminal = termios.tcgetattr(sys.stdin)
         self._session: PromptSession[str] = PromptSession(
             "> ",
             multiline=True,
@@ -51,7 +53,11 @@ class TerminalReader:
 
     def read(self) -> str:
         """The next message."""
-        return self._session.prompt()
+        try:
+            return self._session.prompt()
+        finally:
+            # A signal can end the prompt between two steps of its own cleaning up.
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
 
 
 class LineReader:

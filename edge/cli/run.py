@@ -58,10 +58,7 @@ def command(
     import edge
 
     with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
-        if raw:
-            generation = model.generate(text, **sampling)
-        else:
-            generation = model.chat(system=system, **sampling).send(text)
+        generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)
         if as_json:
             with closing(pieces(generation)) as stream:
                 deque(stream, maxlen=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,25 @@ import pytest
 
 from edge.artifact import open_artifact
 from edge.errors import ArtifactCorrupt, EngineFailed, EngineTooOld, InvalidArgument, MissingExtra
+from export.graph.onnxruntime_dialect import OLDEST_FOR_WINDOWS
 from runtimes import Engine, open_engine
 from runtimes.onnxruntime import session
 from runtimes.onnxruntime.session import check_version
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, text
+
+
+def is_older(installed: str, oldest: str) -> bool:
+    try:
+        check_version(installed, oldest)
+    except EngineTooOld:
+        return True
+    return False
+
+
+with_windows = pytest.mark.skipif(
+    is_older(version("onnxruntime"), OLDEST_FOR_WINDOWS),
+    reason=f"sliding windows need onnxruntime {OLDEST_FOR_WINDOWS}",
+)
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +80,7 @@ class TestFloat32(EngineConformance):
         return variants[self.variant]
 
 
+@with_windows
 class TestSlidingWindow(TestFloat32):
     variant = "window"
 
@@ -76,6 +93,7 @@ class TestInt8ZeroPoints(TestFloat32):
     variant = "int8"
 
 
+@with_windows
 def test_a_window_forgets(export_tiny: Callable[..., Path]) -> None:
     path = export_tiny("forgets", {"model_type": "mistral", "sliding_window": 8}, weights="fp32")
     engine = opener(path)()

@@ -206,8 +206,7 @@ def test_any_change_of_the_text_is_read_or_refused(data: st.DataObject) -> None:
 def _read_or_refuse(text: str) -> None:
     try:
         manifest = Manifest.loads(text)
-    except ArtifactError as e:
-        assert len(str(e)) < 1000
-    else:
-        assert Manifest.loads(manifest.dumps()) == manifest
-        assert manifest.bits_per_weight >= 0
+    except ArtifactError:
+        return
+    assert Manifest.loads(manifest.dumps()) == manifest
+    assert manifest.bits_per_weight >= 0

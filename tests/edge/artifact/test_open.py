@@ -322,7 +322,6 @@ def test_any_change_of_a_name_is_opened_or_refused(artifact: Path, data: st.Data
     (artifact / "edge.json").write_text(replace(sample_manifest(), files=files, variants=()).dumps())
     try:
         opened = open_artifact(artifact)
-    except ArtifactError as e:
-        assert str(e)
-    else:
-        assert list(opened.faults())
+    except ArtifactError:
+        return
+    assert list(opened.faults())

@@ -100,6 +100,12 @@ def test_what_is_left_out_is_what_transformers_takes(model_type: str, key: str, 
         assert spec.windows == ((theirs.sliding_window,) * 2 if theirs.sliding_window else ())
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_null_key_value_heads_are_as_many_as_heads(model_type: str) -> None:
+    config = configuration(model_type, num_key_value_heads=None)
+    assert family_for_model_type(model_type).spec_from_config(config).kv_heads == 4
+
+
 WINDOWS: list[dict[str, Any]] = [
     {},
     {"sliding_window": 16},
