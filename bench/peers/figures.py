@@ -106,7 +106,7 @@ SPEED = (
 MEMORY = (
     Column("RSS after load MiB", 0, _memory("loaded", "peak")),
     Column("RSS after 512 MiB", 0, _memory("prefill", "peak")),
-    Column("of it anonymous MiB", 0, _memory("prefill", "anonymous")),
+    Column("anonymous after 512 MiB", 0, _memory("prefill", "anonymous")),
     Column("RSS after 4096 MiB", 0, _memory("long", "peak")),
     Column("load s", 2, lambda run, bandwidth: float(run["import_s"]) + float(run["load_s"])),
     Column("start to first token s", 2, lambda run, bandwidth: float(run["start_to_first_s"])),

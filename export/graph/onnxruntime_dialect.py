@@ -25,6 +25,8 @@ from export.graph.weight_store import StoredMatrix, WeightStore
 OPSET, IR_VERSION, OLDEST_ENGINE = 21, 10, "1.23.2"
 # Earlier ones let a query see one token more than the window.
 OLDEST_FOR_WINDOWS = "1.24.0"
+# Earlier ones take the zero points of 4-bit embeddings for those of other rows, if a row has an odd number of them.
+OLDEST_FOR_ODD_ZEROS = "1.27.0"
 # GroupQueryAttention takes heads of a multiple of 8, and turns those of a multiple of 16 itself.
 _HEAD_STEP, _TURNED_HEAD_STEP = 8, 16
 _CONTRIB = "com.microsoft"
@@ -56,14 +58,14 @@ class OnnxRuntimeDialect:
         ]
         self._outputs = [_info("logits", TensorProto.FLOAT, ["positions", spec.vocab_size])]
         self._stored: set[str] = set()
+        self._needs = {OLDEST_ENGINE}
         cos, sin = rope_tables(spec)
         self._cos, self._sin = weights.constant("rope.cos", cos), weights.constant("rope.sin", sin)
 
     @property
     def requires(self) -> str:
         """The oldest ONNX Runtime that runs the graph rightly."""
-        slides = any(self._window(layer) for layer in range(self._spec.layers))
-        return OLDEST_FOR_WINDOWS if slides else OLDEST_ENGINE
+        return max(self._needs, key=lambda version: [int(part) for part in version.split(".")])
 
     def embed(self, weight: str) -> Value:
         """See `Builder.embed`."""
@@ -80,6 +82,8 @@ class OnnxRuntimeDialect:
         ]
         if matrix.zeros is not None:
             inputs.append(self._initializer(f"{matrix.name}.row_zeros", matrix.zeros, (matrix.rows, -1)))
+            if bits == 4 and matrix.blocks % 2:
+                self._needs.add(OLDEST_FOR_ODD_ZEROS)
         block = self._weights.recipe.block
         rows = self._contrib(
             "GatherBlockQuantized",
@@ -140,6 +144,8 @@ class OnnxRuntimeDialect:
         if turned_inside:
             inputs += [self._cos, self._sin]
         window = self._window(layer)
+        if window:
+            self._needs.add(OLDEST_FOR_WINDOWS)
         self._add(
             "GroupQueryAttention",
             inputs,

@@ -14,8 +14,8 @@ from runtimes.onnxruntime.cache import OnnxRuntimeCache
 from runtimes.onnxruntime.session import failed, onnxruntime, open_session
 from runtimes.protocol import CancelToken, Logits, Step
 
-CHUNK = 256
-"""Tokens of one prefill call: bounds the workspace, costs little speed."""
+CHUNK = 128
+"""Tokens of one prefill call: bounds the workspace, and the scores of tokens to come that attention throws away."""
 
 
 class OnnxRuntimeEngine:

@@ -248,7 +248,7 @@ Read bandwidth 20.0 (10.0–20.0, 3) GB/s.
 | edgewise int4 | 150.0 (100.0–200.0, 2) | 1500 (1000–2000, 2) | 50 | 0.50 (0.50–0.50, 2) |
 | other | 50.0 (50.0–60.0, 3) · 0.38× (0.25–0.50) | 1000 (500–3000, 3) · 0.50× (0.50–0.50) | - | - |
 
-| | RSS after load MiB | RSS after 512 MiB | of it anonymous MiB | load s | start to first token s |
+| | RSS after load MiB | RSS after 512 MiB | anonymous after 512 MiB | load s | start to first token s |
 |---|---|---|---|---|---|
 | edgewise int4 | 80 (80–80, 2) | 100 (100–100, 2) | 25 (25–25, 2) \
 | 0.75 (0.75–0.75, 2) | 1.00 (1.00–1.00, 2) |

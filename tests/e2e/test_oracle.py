@@ -1,4 +1,4 @@
-"""fp32 artifacts of every option that a family's config can carry, beside transformers: a prefill, then cached steps."""
+"""fp32 artifacts of every option that a family's config can carry, beside transformers: prefill, then cached steps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 
+from edge.artifact import open_artifact
+from edge.errors import Unsupported
 from export import export
 from tests.checkpoints import llama3_factors, state_arrays, tiny_folder, write_gguf
 from tests.e2e.oracle import PROMPT, TOKENS, reference_logits, reference_model
@@ -230,3 +230,34 @@ def test_logits_through_a_gguf(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     artifact = tmp_path / "model.edge"
     export(tmp_path / "model.gguf", artifact, weights="fp32")
     assert max(errors(artifact, model, monkeypatch)) <= BOUND
+
+
+REQUIRES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("llama", {}, {}, "1.23.2"),
+    ("llama", {"head_dim": 24}, {}, "1.23.2"),
+    ("qwen3", {}, {"weights": "int8", "zero_points": True}, "1.23.2"),
+    ("llama", {"hidden_size": 64}, {"zero_points": True}, "1.23.2"),
+    # Three zero points for each row of the embedding; as many scales alone harm nothing.
+    ("llama", {"hidden_size": 96}, {"zero_points": True}, "1.27.0"),
+    ("llama", {"hidden_size": 96}, {}, "1.23.2"),
+    ("mistral", {"sliding_window": 12}, {}, "1.24.0"),
+    # No token is that far back.
+    ("mistral", {"sliding_window": 256}, {}, "1.23.2"),
+    ("mistral", {"sliding_window": 12, "hidden_size": 96}, {"zero_points": True}, "1.27.0"),
+]
+
+
+@pytest.mark.parametrize(("family", "options", "recipe", "oldest"), REQUIRES)
+def test_the_oldest_engine_that_is_right_is_named(
+    family: str, options: dict[str, Any], recipe: dict[str, Any], oldest: str, tmp_path: Path
+) -> None:
+    tiny_folder(tmp_path / "checkpoint", family, **options)
+    export(tmp_path / "checkpoint", tmp_path / "model.edge", **recipe)
+    assert open_artifact(tmp_path / "model.edge").variant("onnxruntime").requires == oldest
+
+
+def test_heads_that_no_operator_takes_are_refused(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "checkpoint", "llama", head_dim=20)
+    with pytest.raises(Unsupported, match=r"head_dim is 20.*multiples of 8"):
+        export(tmp_path / "checkpoint", tmp_path / "model.edge")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -1,4 +1,4 @@
-"""Quantized artifacts beside transformers on the weights that the codes stand for: what is left is 8-bit activations."""
+"""Quantized artifacts beside transformers on the weights that their codes stand for: only activations differ."""
 
 from __future__ import annotations
 

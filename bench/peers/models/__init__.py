@@ -1,0 +1,1 @@
+"""What makes the models and prompts that the peers are measured with."""

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from export.quantize import Quantized, RoundToNearest
+from export.quantize.method import Rows
+
+CASES = [
+    (bits, block, zero_points) for bits in (4, 8) for block in (32, 64, 128) for zero_points in (False, True)
+]
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def quantized(rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
+    result = RoundToNearest().quantize("w", 0, rows, bits, block, zero_points)
+    blocks = rows.shape[1] // block
+    assert (result.codes.dtype, result.codes.shape) == (np.uint8, (len(rows), blocks, block))
+    assert (result.scales.dtype, result.scales.shape) == (np.float32, (len(rows), blocks))
+    assert (result.zeros is not None) == zero_points
+    assert result.codes.max() < 1 << bits
+    assert np.isfinite(result.scales).all()
+    if result.zeros is not None:
+        assert (result.zeros.dtype, result.zeros.shape) == (np.uint8, (len(rows), blocks))
+        assert result.zeros.max() < 1 << bits
+    return result
+
+
+def plain(rows: Rows, bits: int, block: int, zero_points: bool) -> np.ndarray:
+    """Rounding with the scale that just reaches the extreme weights, in float64."""
+    x = rows.astype(np.float64).reshape(-1, block)
+    if zero_points:
+        top = (1 << bits) - 1
+        least, most = np.minimum(x.min(1), 0)[:, None], np.maximum(x.max(1), 0)[:, None]
+        scale = np.where(most > least, (most - least) / top, 1)
+        zero = np.rint(-least / scale)
+        return ((np.clip(np.rint(x / scale) + zero, 0, top) - zero) * scale).reshape(rows.shape)
+    top = (1 << (bits - 1)) - 1
+    scale = np.abs(x).max(1, keepdims=True) / top
+    scale = np.where(scale > 0, scale, 1)
+    return (np.rint(x / scale) * scale).reshape(rows.shape)
+
+
+def squared_error(rows: Rows, restored: np.ndarray, block: int) -> np.ndarray:
+    return ((rows.astype(np.float64) - restored) ** 2).reshape(-1, block).sum(1)
+
+
+def rows_of(kind: str, block: int) -> Rows:
+    rng = np.random.default_rng(7)
+    shape = (16, 4 * block)
+    x = rng.standard_normal(shape).astype(np.float32)
+    outlier = x.copy()
+    outlier[:, ::block] *= 30
+    return {
+        "normal": x,
+        "uniform": rng.uniform(-1, 1, shape).astype(np.float32),
+        "heavy tails": (x**3).astype(np.float32),
+        "an outlier a block": outlier,
+        "all positive": np.abs(x) + np.float32(0.5),
+        "all negative": -np.abs(x) - np.float32(0.5),
+        "off centre": x + np.float32(2),
+        "grid of 15": rng.integers(-7, 8, shape).astype(np.float32) * np.float32(0.125),
+        "grid of 16": rng.integers(-8, 8, shape).astype(np.float32) * np.float32(0.125),
+        "large": x * np.float32(1e14),
+        "small": x * np.float32(1e-25),
+    }[kind]
+
+
+KINDS = (
+    "normal",
+    "uniform",
+    "heavy tails",
+    "an outlier a block",
+    "all positive",
+    "all negative",
+    "off centre",
+    "grid of 15",
+    "grid of 16",
+    "large",
+    "small",
+)
+
+
+@pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_never_worse_than_plain_rounding(kind: str, bits: int, block: int, zero_points: bool) -> None:
+    rows = rows_of(kind, block)
+    ours = squared_error(rows, quantized(rows, bits, block, zero_points).dequantize(bits), block)
+    theirs = squared_error(rows, plain(rows, bits, block, zero_points), block)
+    power = (rows.astype(np.float64) ** 2).reshape(-1, block).sum(1)
+    # Trials are compared in float32, which tells errors apart down to this part of Σx².
+    assert (ours <= theirs + 3e-7 * power).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_clearly_better_where_weights_are_normal(bits: int) -> None:
+    rows = rows_of("normal", 32)
+    ours = squared_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
+    assert ours < (0.75 if bits == 4 else 0.95) * squared_error(rows, plain(rows, bits, 32, False), 32).sum()
+
+
+@pytest.mark.parametrize("kind", ["grid of 15", "grid of 16"])
+def test_weights_on_a_grid_come_back_exactly(kind: str) -> None:
+    rows = rows_of(kind, 32)
+    # Both ends of the grid in every block: no finer grid holds them all.
+    rows[:, ::32], rows[:, 1::32] = rows.min(), rows.max()
+    np.testing.assert_allclose(quantized(rows, 4, 32, False).dequantize(4), rows, rtol=1e-6)
+
+
+blocks_of_32 = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 3), st.sampled_from([32, 64])),
+    elements=st.floats(-(2.0**49), 2.0**49, width=32)
+    | st.floats(-1, 1, width=32)
+    | st.sampled_from([0.0, TINY, -1e-45]),
+)
+
+
+@given(blocks_of_32, st.sampled_from([4, 8]), st.booleans())
+@settings(max_examples=300)
+def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: bool) -> None:
+    result = quantized(rows, bits, 32, zero_points)
+    error = np.abs(result.dequantize(bits).astype(np.float64) - rows).reshape(result.codes.shape)
+    step = np.abs(result.scales.astype(np.float64))[..., None]
+    inside = (result.codes > 0) & (result.codes < (1 << bits) - 1)
+    x = np.abs(rows.astype(np.float64)).reshape(result.codes.shape)
+    # Where a step is too small for a float32 to divide by, the block is zero.
+    lost = TINY * (1 << bits)
+    assert (error <= np.where(inside, step / 2, x) * (1 + 1e-5) + x * 1e-6 + lost).all()
+    assert (error <= x + step / 2 + lost).all()
+
+
+@given(blocks_of_32, st.sampled_from([4, 8]), st.booleans())
+def test_never_worse_than_plain_rounding_whatever_the_weights(
+    rows: Rows, bits: int, zero_points: bool
+) -> None:
+    ours = squared_error(rows, quantized(rows, bits, 32, zero_points).dequantize(bits), 32)
+    theirs = squared_error(rows, plain(rows, bits, 32, zero_points), 32)
+    power = (rows.astype(np.float64) ** 2).reshape(-1, 32).sum(1)
+    # Squares below float32's smallest number cannot be compared.
+    assert (ours <= theirs + 3e-7 * power + 1e-36).all()
+
+
+@pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
+def test_a_zero_block_stays_zero(bits: int, block: int, zero_points: bool) -> None:
+    rows = np.zeros((2, 2 * block), np.float32)
+    rows[1, block:] = 1
+    restored = quantized(rows, bits, block, zero_points).dequantize(bits)
+    np.testing.assert_array_equal(restored == 0, rows == 0)
+
+
+@pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.3, -7e-5, 1e15, -1e15])
+def test_a_constant_block_comes_back(value: float, bits: int, block: int, zero_points: bool) -> None:
+    rows = np.full((1, block), value, np.float32)
+    np.testing.assert_allclose(quantized(rows, bits, block, zero_points).dequantize(bits), rows, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
+def test_denormals_become_no_garbage(bits: int, block: int, zero_points: bool) -> None:
+    rows = np.full((1, block), 1e-40, np.float32)
+    rows[0, ::2] *= -1
+    restored = quantized(rows, bits, block, zero_points).dequantize(bits)
+    assert np.abs(restored).max() <= TINY * (1 << bits)
+
+
+def test_rows_do_not_depend_on_what_they_came_with() -> None:
+    rows = rows_of("normal", 32)
+    whole = quantized(rows, 4, 32, False)
+    for i in range(len(rows)):
+        part = quantized(rows[i : i + 1], 4, 32, False)
+        np.testing.assert_array_equal(part.codes[0], whole.codes[i])
+        np.testing.assert_array_equal(part.scales[0], whole.scales[i])
