@@ -57,11 +57,10 @@ def _compare(paths: Sequence[Path], tokens: int, threads: int | None) -> dict[st
         found = [Divergence() for _ in models[1:]]
         passes = [log_probabilities(model, ids) for model in models]
         with tqdm(total=tokens, desc="compare", unit=" tokens", disable=None) as bar:
-            for chunk in zip(*passes, strict=True):
-                start, reference = int(bar.n), chunk[0]
-                successors = ids[start + 1 : start + len(reference) + 1]
+            for start, chunk in zip(range(0, tokens, CHUNK), zip(*passes, strict=True), strict=True):
+                reference = chunk[0]
                 for divergence, model in zip(found, chunk[1:], strict=True):
-                    divergence.add(reference, model, successors)
+                    divergence.add(reference, model, ids[start + 1 : start + len(reference) + 1])
                 bar.update(len(reference))
         return {
             "tokens": tokens,

@@ -196,9 +196,9 @@ def _sync(folder: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make the names in `folder` last, where the file system can."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(fd)
-    finally:
-        os.close(fd)
+        finally:
+            os.close(fd)

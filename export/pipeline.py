@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import MANIFEST, KvGroup, Manifest, ModelSpec, Variant
+from edge.errors import CheckpointCorrupt
 from edge.version import VERSION
 from export.architecture.decoder import describe
 from export.checkpoint import Checkpoint, open_checkpoint
@@ -102,7 +103,7 @@ def _write(
     write_text(folder / "tokenizer.json", checkpoint.text.tokenizer_json)
     if checkpoint.text.chat_template is not None:
         write_text(folder / "chat_template.jinja", checkpoint.text.chat_template)
-    write_text(folder / "generation.json", json.dumps(checkpoint.text.generation, indent=1) + "\n")
+    write_text(folder / "generation.json", _strict_json(checkpoint.text.generation))
 
     total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     tell = _Counter(progress, recipe.weights, total)
@@ -145,6 +146,15 @@ def _write(
 def _origin(source: str) -> str:
     """A hub id whole, of a path the last part: the folders of this machine are nobody else's business."""
     return os.path.basename(os.path.abspath(source)) if os.path.exists(source) else source
+
+
+def _strict_json(generation: dict[str, Any]) -> str:
+    try:
+        return json.dumps(generation, indent=1, allow_nan=False) + "\n"
+    except ValueError:
+        raise CheckpointCorrupt(
+            "generation_config.json holds NaN or an infinite number; correct it, or remove the key"
+        ) from None
 
 
 def _kv_groups(spec: ModelSpec) -> tuple[KvGroup, ...]:

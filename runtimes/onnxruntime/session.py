@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ def onnxruntime() -> Any:
     Raises:
         MissingExtra: it is not installed.
         EngineTooOld: it is older than any artifact needs.
+        EngineFailed: two builds of it are installed over each other.
     """
+    if all(_installed(name) for name in ("onnxruntime", "onnxruntime-gpu")):
+        raise EngineFailed(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
+            "pip uninstall both, then install one: pip install 'edgewise[cpu]' or 'edgewise[gpu]'"
+        )
     try:
         import onnxruntime as ort
     except ImportError as e:
@@ -88,6 +95,14 @@ def _check_interface(session: Any, artifact: Artifact, path: Path) -> None:
                 )
     if set(inputs) != {"input_ids", "seqlens_k", "total_sequence_length", "logit_positions"}:
         raise ArtifactCorrupt(f"{path}: the graph's inputs are {sorted(inputs)}; export the artifact again")
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import edge
 from bench.divergence import Divergence, log_softmax
 from bench.fidelity import CHUNK, main
 from bench.text import HELD_OUT, held_out_text, help_text
@@ -117,6 +118,12 @@ def test_artifacts(tiny_checkpoint: Path, tiny_artifact: Path, tmp_path: Path) -
     assert same["perplexity"] == report["reference"]["perplexity"]
     assert 0 < quantized["mean_kl"] < quantized["p99_kl"] < 1
     assert quantized["bits_per_weight"] < same["bits_per_weight"] == 32
+
+    with edge.load(exact, threads=1) as model:
+        ids = model.encode(held_out_text())[:tokens]
+        probabilities = log_softmax(model.logits(ids))
+    by_hand = math.exp(-sum(probabilities[at, id] for at, id in enumerate(ids[1:])) / (tokens - 1))
+    assert same["perplexity"] == pytest.approx(by_hand, rel=1e-3)
 
     table = CliRunner().invoke(main, arguments, catch_exceptions=False).stdout.splitlines()
     assert [line.split()[0] for line in table[:4]] == ["artifact", "exact.edge", "exact.edge", "tiny.edge"]

@@ -131,6 +131,12 @@ def test_an_old_onnxruntime_is_refused(
         open_engine(open_artifact(tiny_artifact))
 
 
+def test_two_builds_in_one_environment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.metadata, "version", lambda name: "1.31.1")
+    with pytest.raises(EngineFailed, match=r"onnxruntime-gpu are both installed.*uninstall"):
+        session.onnxruntime()
+
+
 def test_no_onnxruntime_says_what_to_install(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"edgewise\[cpu\]"):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 
 def main(gguf: Path, out: Path) -> None:
@@ -20,7 +20,12 @@ def main(gguf: Path, out: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float16)
     model.config._name_or_path = ""
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(out)
+    read = AutoTokenizer.from_pretrained(**where)
+    # The plain class: converters take one of a family for a SentencePiece model, which a GGUF file has not.
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=read.backend_tokenizer, chat_template=read.chat_template, **read.special_tokens_map
+    )
+    plain.save_pretrained(out)
 
 
 if __name__ == "__main__":
