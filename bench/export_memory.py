@@ -1,10 +1,10 @@
 """Peak memory of the exporter, anonymous and mapped pages apart.
 
-    python bench/export_memory.py MODEL.gguf OTHER.gguf --synthetic 1.5B --out FOLDER
+    python -m bench.export_memory MODEL.gguf OTHER.gguf
 
-Each source is exported to INT4 by a process of its own. Its pages are sampled from /proc/PID/status; the peak of their
-sum is the kernel's own count. The synthetic checkpoint has the sizes of DeepSeek-R1-Distill-Qwen-1.5B and random
-bfloat16 weights, in shards.
+Each source is exported to INT4 by a process of its own. Its pages are sampled from /proc/PID/status; the peak of
+their sum is the kernel's own count. A synthetic checkpoint comes last, with the sizes of
+DeepSeek-R1-Distill-Qwen-1.5B and random bfloat16 weights in shards: it needs 5 GB of disk for a while.
 """
 
 from __future__ import annotations
@@ -184,9 +184,7 @@ def main() -> None:
         "sources", nargs="*", type=Path, help="checkpoints: GGUF files or Hugging Face folders"
     )
     parser.add_argument("--no-synthetic", action="store_true", help="leave the 1.5B-shaped checkpoint out")
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="keep the synthetic checkpoint in DIR, or use the one there"
-    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the synthetic checkpoint in DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the artifacts in DIR")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()

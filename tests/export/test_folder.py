@@ -10,7 +10,7 @@ import pytest
 from edge.artifact import open_artifact
 from edge.errors import CheckpointCorrupt, OutputExists, StorageError
 from export.folder import artifact_folder, list_files, write_text
-from tests.edge.artifact.samples import write_sample
+from tests.edge.artifact.samples import sample_manifest, write_sample
 
 
 def export_to(out: Path, *, force: bool = False, note: str = "new") -> None:
@@ -98,12 +98,10 @@ def test_an_output_that_exists(tmp_path: Path, kind: str, force: bool) -> None:
         export_to(out, force=True)
         assert (out / "note").read_text() == "new"
     else:
-        with pytest.raises(
-            OutputExists, match="exists.*choose another output" if not force else "is no artifact"
-        ):
+        with pytest.raises(OutputExists, match="is no artifact" if force else "exists; choose another"):
             export_to(out, force=force)
         assert not (out / "note").exists()
-        assert kind == "empty" or kind == "dangling link" or out.is_file() or names(out)
+        assert kind in ("file", "empty", "dangling link") or names(out)
     assert names(tmp_path) == before
 
 
@@ -192,7 +190,7 @@ def test_two_exports_to_one_output(tmp_path: Path, force: bool) -> None:
 def test_an_output_that_no_file_system_takes(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / ("x" * 300), tmp_path / "file/a.edge", tmp_path / "file/new/a.edge"):
-        with pytest.raises(StorageError, match="cannot be written .*; choose another output"):
+        with pytest.raises(StorageError, match="cannot be written"):
             export_to(out)
     assert names(tmp_path) == ["file"]
 
@@ -216,7 +214,5 @@ def test_files_are_listed_with_sizes_and_hashes(tmp_path: Path) -> None:
     (tmp_path / "a/edge.json").unlink()
     done: list[int] = []
     listed = list_files(tmp_path / "a", done.append)
-    from tests.edge.artifact.samples import sample_manifest
-
     assert listed == sample_manifest().files
     assert sum(done) == sum(entry.size for entry in listed)
