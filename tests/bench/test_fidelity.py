@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +132,23 @@ def test_artifacts(tiny_checkpoint: Path, tiny_artifact: Path, tmp_path: Path) -
     assert f"{quantized['mean_kl']:.5f}" in table[3]
 
 
-def test_another_vocabulary_is_refused(tiny_artifact: Path, tmp_path: Path) -> None:
+def test_missing_artifact(tiny_artifact: Path, tmp_path: Path) -> None:
     ended = CliRunner().invoke(main, [str(tiny_artifact), str(tmp_path / "none.edge")])
     assert ended.exit_code == 1
     assert "none.edge" in ended.output
+
+
+def test_another_vocabulary_is_refused(tiny_artifact: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.edge"
+    shutil.copytree(tiny_artifact, other)
+    tokenizer = other / "tokenizer.json"
+    swapped = {"a": "b", "b": "a"}
+    text = re.sub(r'"([ab])"(: *\d+)', lambda m: f'"{swapped[m[1]]}"{m[2]}', tokenizer.read_text())
+    assert text != tokenizer.read_text()
+    tokenizer.write_text(text)
+    ended = CliRunner().invoke(main, [str(tiny_artifact), str(other), "--tokens", "40"])
+    assert ended.exit_code == 1
+    assert "another vocabulary" in ended.output
 
 
 @pytest.mark.parametrize("tokens", ["1", "100000000"])

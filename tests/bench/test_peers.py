@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,6 @@ def contest(tmp_path: Path) -> Path:
         {
             "name": name,
             "adapter": name,
-            # The link would lose the packages of this environment, and toys need none.
             "python": "{pythons}/here",
             "model": "{models}/{model}.bin",
             "env": {"PYTHONPATH": str(tmp_path)},
@@ -104,6 +104,14 @@ def test_failed_runs_are_kept_and_the_others_go_on(contest: Path) -> None:
     assert failing["error"].startswith("MemoryError: no room for ")
     assert "no model at" in absent["error"]
     assert "README" in absent["error"]
+
+
+def test_a_run_that_hangs_is_ended(contest: Path) -> None:
+    (contest / "stuck.py").write_text("import signal; signal.pause()")
+    [small] = read_contests(contest / "config.json", contest, contest / "python")
+    stuck = replace(small.competitors[0], adapter="stuck")
+    ended = run.run(stuck, small.prompts, 2, "prefill", 0, timeout=0.2)
+    assert ended == {"ok": False, "error": "took longer than 0.2 s; give more with --timeout"}
 
 
 def test_what_a_run_measures(contest: Path) -> None:

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.graph.onnxruntime_dialect import OLDEST_FOR_ODD_ZEROS
 from export.quantize import Quantized, RoundToNearest
 from export.quantize.method import Rows
 from export.quantize.packing import pack
@@ -23,6 +24,10 @@ def quantized_rows(bits: int, block: int, zero_points: bool) -> Quantized:
     rows[0] = 0
     rows[1] = np.abs(rows[1])
     return RoundToNearest().quantize("w", 0, rows, bits, block, zero_points)
+
+
+def version(text: str) -> list[int]:
+    return [int(part) for part in text.split(".")[:3]]
 
 
 def run(
@@ -68,6 +73,8 @@ def test_matmul_reads_what_was_packed(bits: int, block: int, zero_points: bool) 
 
 @pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
 def test_gather_reads_what_was_packed(bits: int, block: int, zero_points: bool) -> None:
+    if bits == 4 and zero_points and version(onnxruntime.__version__) < version(OLDEST_FOR_ODD_ZEROS):
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} misreads rows with an odd number of zero points")
     quantized = quantized_rows(bits, block, zero_points)
     weights = {"b": pack(quantized.codes, bits).reshape(OUTPUTS, -1)}
     ids = np.array([[0, 1, OUTPUTS - 1, 7]])
