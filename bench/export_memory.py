@@ -70,15 +70,15 @@ def measure(source: Path, out: Path, weights: str = "int4") -> Peak:
     child = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     )
-    anonymous = mapped = 0
-    while True:
+    anonymous = mapped = total = 0
+    while child.poll() is None:
         pages = _pages(child.pid)
+        # Until it has begun its own program, the child shows its parent's memory.
+        if pages.get("VmHWM", 0) < total:
+            anonymous = mapped = 0
         anonymous, mapped = max(anonymous, pages.get("RssAnon", 0)), max(mapped, pages.get("RssFile", 0))
-        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-        if pid:
-            break
+        total = pages.get("VmHWM", total)
         time.sleep(_SAMPLE_S)
-    child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"the export of {source} failed with code {child.returncode}")
     return Peak(
@@ -87,7 +87,7 @@ def measure(source: Path, out: Path, weights: str = "int4") -> Peak:
         artifact_bytes=size(out),
         anonymous=anonymous,
         mapped=mapped,
-        total=usage.ru_maxrss * 1024,
+        total=total,
         seconds=time.perf_counter() - started,
     )
 
@@ -125,7 +125,7 @@ def _pages(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return {}
-    fields = (line.split(":", 1) for line in lines if line.startswith("Rss"))
+    fields = (line.split(":", 1) for line in lines if line.startswith(("Rss", "VmHWM")))
     return {name: int(value.split()[0]) * 1024 for name, value in fields}
 
 

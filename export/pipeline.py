@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -91,7 +91,7 @@ def export(
         file_bytes=file_bytes,
         bits_per_weight=manifest.bits_per_weight,
         seconds=time.perf_counter() - started,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=_peak_rss_bytes(),
     )
 
 
@@ -173,6 +173,12 @@ def _kv_groups(spec: ModelSpec) -> tuple[KvGroup, ...]:
         )
         for window, layers in sorted(by_window.items())
     )
+
+
+def _peak_rss_bytes() -> int:
+    # Not ru_maxrss: that survives exec, so a child of a large process would report its parent.
+    match = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 class _Counter:

@@ -150,6 +150,8 @@ class OnnxRuntimeEngine:
 
     def _call(self, binding: Any, cancel: CancelToken | None) -> None:
         options = self._ort.RunOptions()
+        # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
+        options.add_run_config_entry("gpu_graph_id", "-1")
         if cancel is not None:
             cancel.on_cancel(lambda: setattr(options, "terminate", True))
         try:

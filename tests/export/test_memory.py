@@ -28,14 +28,15 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
         peaks.append(measure(source, tmp_path / f"{layers}.edge"))
         assert peaks[-1].artifact_bytes == size(tmp_path / f"{layers}.edge")
     assert peaks[1].artifact_bytes - peaks[0].artifact_bytes > 20 * MB
+    assert 30 * MB < peaks[0].total
     assert peaks[1].total - peaks[0].total < 15 * MB
 
 
 @pytest.mark.slow
 def test_smollm2_exports_in_700_mb(tmp_path: Path) -> None:
-    assert measure(smollm2(), tmp_path / "out").total < 700 * MB
+    assert 30 * MB < measure(smollm2(), tmp_path / "out").total < 700 * MB
 
 
 @pytest.mark.slow
 def test_qwen_exports_in_1200_mb(tmp_path: Path) -> None:
-    assert measure(qwen25(), tmp_path / "out").total < 1200 * MB
+    assert 30 * MB < measure(qwen25(), tmp_path / "out").total < 1200 * MB

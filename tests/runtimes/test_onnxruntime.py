@@ -87,10 +87,13 @@ class TestSlidingWindow(TestFloat32):
 
 class TestInt4(TestFloat32):
     variant = "int4"
+    # A last bit of difference may round an 8-bit activation the other way.
+    tolerance = 5e-3
 
 
 class TestInt8ZeroPoints(TestFloat32):
     variant = "int8"
+    tolerance = 5e-3
 
 
 @with_windows
