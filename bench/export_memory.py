@@ -74,7 +74,7 @@ def measure(source: Path, out: Path, weights: str = "int4") -> Peak:
     while child.poll() is None:
         pages = _pages(child.pid)
         # Until it has begun its own program, the child shows its parent's memory.
-        if pages.get("VmHWM", 0) < total:
+        if pages.get("VmHWM", total) < total:
             anonymous = mapped = 0
         anonymous, mapped = max(anonymous, pages.get("RssAnon", 0)), max(mapped, pages.get("RssFile", 0))
         total = pages.get("VmHWM", total)
