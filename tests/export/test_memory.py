@@ -28,7 +28,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
         peaks.append(measure(source, tmp_path / f"{layers}.edge"))
         assert peaks[-1].artifact_bytes == size(tmp_path / f"{layers}.edge")
     assert peaks[1].artifact_bytes - peaks[0].artifact_bytes > 20 * MB
-    assert 30 * MB < peaks[0].total
+    assert peaks[0].total > 30 * MB
     assert peaks[1].total - peaks[0].total < 15 * MB
 
 
