@@ -48,7 +48,12 @@ class Cache(Protocol):
         """
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens."""
+        """Forget all but the first `length` tokens.
+
+        Raises:
+            InvalidArgument: `length` is negative or more than is held.
+            EngineError: refused, since a sliding window has forgotten what they need; nothing has changed.
+        """
 
     def fork(self, length: int) -> Cache:
         """A new cache holding the first `length` tokens of this one."""

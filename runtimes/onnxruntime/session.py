@@ -11,7 +11,7 @@ from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld
 
 OLDEST = "1.23.2"
 _ERRORS_ONLY = 3
-# Longer than what Python does between two tokens. Versions before 1.27 have a bound of their own, tens of ms.
+# Longer than what Python does between two tokens. Older versions do not know the option and keep a bound of their own.
 _SPIN_US = "2000"
 
 
