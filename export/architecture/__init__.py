@@ -15,11 +15,7 @@ def family_for_model_type(model_type: str) -> Family:
     Raises:
         Unsupported: no family goes by that name.
     """
-    for family in FAMILIES:
-        if model_type in family.model_types:
-            return family
-    known = sorted(name for family in FAMILIES for name in family.model_types)
-    raise _unknown("model_type", model_type, known)
+    return _find("model_type", model_type, {name: f for f in FAMILIES for name in f.model_types})
 
 
 def family_for_gguf(architecture: str) -> Family:
@@ -28,15 +24,14 @@ def family_for_gguf(architecture: str) -> Family:
     Raises:
         Unsupported: no family goes by that name.
     """
-    for family in FAMILIES:
-        if architecture in family.gguf_architectures:
-            return family
-    known = sorted(name for family in FAMILIES for name in family.gguf_architectures)
-    raise _unknown("general.architecture", architecture, known)
+    by_name = {name: f for f in FAMILIES for name in f.gguf_architectures}
+    return _find("general.architecture", architecture, by_name)
 
 
-def _unknown(key: str, value: str, known: list[str]) -> Unsupported:
-    return Unsupported(
-        f"{key} {value!r:.80} is not an architecture Edgewise knows; "
-        f"choose a checkpoint of one of these: {', '.join(known)}"
-    )
+def _find(key: str, value: str, by_name: dict[str, Family]) -> Family:
+    if value not in by_name:
+        raise Unsupported(
+            f"{key} {value!r:.80} is not an architecture Edgewise knows; "
+            f"choose a checkpoint of one of these: {', '.join(sorted(by_name))}"
+        )
+    return by_name[value]

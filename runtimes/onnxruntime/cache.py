@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import Artifact
-from edge.errors import ContextExceeded, EngineFailed, InvalidArgument
+from edge.errors import ContextExceeded, EngineFailed, InvalidArgument, MemoryExceeded
 from runtimes.budget import Budget
 from runtimes.protocol import LayerGroup
 
@@ -95,12 +95,19 @@ class OnnxRuntimeCache:
         """Make room for `capacity` tokens in all, a layer at a time.
 
         Raises:
-            MemoryExceeded: nothing has changed.
+            MemoryExceeded: the budget or the system refuses; what is held has not changed.
         """
         if capacity <= self._capacity:
             return
-        self._budget.take(self._bytes(capacity) - self._bytes(self._capacity), f"room for {capacity} tokens")
-        self._move(capacity, self._length)
+        more = self._bytes(capacity) - self._bytes(self._capacity)
+        self._budget.take(more, f"room for {capacity} tokens")
+        try:
+            self._move(capacity, self._length)
+        except MemoryError:
+            self._budget.give(more)
+            raise MemoryExceeded(
+                f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
+            ) from None
 
     def truncate(self, length: int) -> None:
         """See `Cache.truncate`."""
@@ -162,7 +169,7 @@ class OnnxRuntimeCache:
         self._length = 0
         self._move(0, 0)
 
-    def require_open(self, engine_budget: Budget) -> None:
+    def check_owner(self, engine_budget: Budget) -> None:
         """Raises EngineFailed where the cache belongs to another engine."""
         if self._budget is not engine_budget:
             raise EngineFailed("the cache belongs to another engine; use the one that made it")

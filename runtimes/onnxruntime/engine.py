@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge.artifact import Artifact
-from edge.errors import Cancelled, EngineFailed, InvalidArgument, MemoryExceeded
+from edge.errors import Cancelled, EngineFailed, InvalidArgument
 from runtimes.budget import Budget
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
 from runtimes.onnxruntime.session import failed, onnxruntime, open_session
@@ -26,7 +26,7 @@ class OnnxRuntimeEngine:
     def __init__(self, artifact: Artifact, threads: int, context: int, kv_budget: int | None) -> None:
         variant = artifact.variant(self.name)
         self._ort = onnxruntime()
-        self._session: Any = open_session(artifact, variant, threads)
+        self._session: Any = open_session(self._ort, artifact, variant, threads)
         self._artifact = artifact
         self._budget = Budget(kv_budget)
         self.threads = threads
@@ -55,7 +55,7 @@ class OnnxRuntimeEngine:
         cache = step.cache
         if not isinstance(cache, OnnxRuntimeCache):
             raise EngineFailed(f"a {type(cache).__name__} is no cache of this engine; use engine.new_cache()")
-        cache.require_open(self._budget)
+        cache.check_owner(self._budget)
         if not len(step.tokens):
             raise InvalidArgument("a step has no tokens; give at least one")
         for position in step.logits_at:
@@ -77,12 +77,7 @@ class OnnxRuntimeEngine:
         self._budget.take(more, f"the cache of {len(steps)} sequence(s)")
         self._budget.give(more)
         for capacity, cache in zip(wanted, caches, strict=True):
-            try:
-                cache.grow(capacity)
-            except MemoryError:
-                raise MemoryExceeded(
-                    f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
-                ) from None
+            cache.grow(capacity)
 
     def _step(self, step: Step, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
         before = cache.length
@@ -98,14 +93,16 @@ class OnnxRuntimeEngine:
                 inside = (wanted >= start) & (wanted < start + len(chunk))
                 out[inside] = self._prefill(chunk, wanted[inside] - start, cache, cancel)
         except BaseException:
-            cache.truncate(min(before, cache.length))
+            cache.truncate(before)
             raise
         return out
 
     def _prefill(
         self, tokens: np.ndarray, wanted: np.ndarray, cache: OnnxRuntimeCache, cancel: CancelToken | None
     ) -> Logits:
-        binding = self._bound(cache, "prefill")
+        binding = cache.bindings.get("prefill")
+        if binding is None:
+            binding = cache.bindings["prefill"] = self.bind_cache(cache)
         # A graph run needs one position at least; its logits are dropped where none was asked for.
         positions = wanted if len(wanted) else np.zeros(1, np.int64)
         binding.bind_cpu_input("input_ids", tokens[None])
@@ -130,13 +127,6 @@ class OnnxRuntimeEngine:
         cache.advance(1)
         logits: Logits = bound.logits[0]
         return logits
-
-    def _bound(self, cache: OnnxRuntimeCache, kind: str) -> Any:
-        """An IOBinding with the cache's buffers bound both as past and as present."""
-        binding = cache.bindings.get(kind)
-        if binding is None:
-            binding = cache.bindings[kind] = self.bind_cache(cache)
-        return binding
 
     def bind_cache(self, cache: OnnxRuntimeCache) -> Any:
         """A new IOBinding with the cache's buffers bound both as past and as present."""

@@ -53,13 +53,12 @@ def check_version(installed: str, oldest: str) -> None:
         )
 
 
-def open_session(artifact: Artifact, variant: Variant, threads: int) -> Any:
-    """An InferenceSession for `variant`, on the CPU.
+def open_session(ort: Any, artifact: Artifact, variant: Variant, threads: int) -> Any:
+    """An InferenceSession of the module `ort` for `variant`, on the CPU.
 
     Raises:
-        MissingExtra, EngineTooOld, EngineFailed
+        EngineTooOld, EngineFailed
     """
-    ort = onnxruntime()
     check_version(ort.__version__, variant.requires)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -103,18 +104,23 @@ def test_reuse_says_what_a_fresh_run_over_the_same_tokens_says(
         assert texts_of[0] == texts_of[1]
 
 
-@pytest.mark.parametrize("scheme", ["normalizer", "always", "first", "never"])
-def test_what_follows_an_answer_is_tokenized_as_in_the_whole_text(scheme: str) -> None:
-    model = toy_model(tokenizer=sentencepiece_json(scheme), chat_template=PLAIN, engine={"context": 4096})
-    # An answer that its own text would be tokenized to.
-    ids = [*model.encode(" cd", special=False), 2]
-    script = iter([*ids, 2])
+def answer_with(model: Model, ids: Sequence[int]) -> None:
+    """Make the engine's next answers these tokens."""
+    script = iter(ids)
 
     def shape(logits: Any) -> Any:
         logits[next(script)] = 100
         return logits
 
     engine_of(model).shape = shape
+
+
+@pytest.mark.parametrize("scheme", ["normalizer", "always", "first", "never"])
+def test_what_follows_an_answer_is_tokenized_as_in_the_whole_text(scheme: str) -> None:
+    model = toy_model(tokenizer=sentencepiece_json(scheme), chat_template=PLAIN, engine={"context": 4096})
+    # An answer that its own text would be tokenized to.
+    ids = [*model.encode(" cd", special=False), 2]
+    answer_with(model, [*ids, 2])
     chat = model.chat()
     first = chat.send("ab")
     "".join(first)
@@ -130,13 +136,7 @@ def test_what_follows_an_answer_is_tokenized_as_in_the_whole_text(scheme: str) -
 def test_an_answer_that_the_template_changes_is_run_again_from_there() -> None:
     model = toy_model(chat_template=DROPS_THOUGHTS)
     ids = [*model.encode("<think>aha</think>yes"), 2]
-    script = iter([*ids, 2])
-
-    def shape(logits: Any) -> Any:
-        logits[next(script)] = 100
-        return logits
-
-    engine_of(model).shape = shape
+    answer_with(model, [*ids, 2])
     chat = model.chat()
     first = chat.send("hello")
     assert "".join(first) == "<think>aha</think>yes"

@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 
 from edge.artifact import open_artifact
-from edge.errors import ArtifactCorrupt, EngineFailed, EngineTooOld, InvalidArgument, MissingExtra
+from edge.errors import (
+    ArtifactCorrupt,
+    EngineFailed,
+    EngineTooOld,
+    InvalidArgument,
+    MemoryExceeded,
+    MissingExtra,
+)
 from export.graph.onnxruntime_dialect import OLDEST_FOR_WINDOWS
 from runtimes import Engine, open_engine
 from runtimes.onnxruntime import session
 from runtimes.onnxruntime.session import check_version
-from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, text
+from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 
 
 def is_older(installed: str, oldest: str) -> bool:
@@ -171,6 +178,29 @@ def test_a_spec_that_is_not_the_graphs_is_refused(tiny_artifact: Path, tmp_path:
     (path / "edge.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactCorrupt, match="promises"):
         open_engine(open_artifact(path))
+
+
+@pytest.mark.parametrize("refused", [1, 3])
+def test_memory_that_the_system_refuses_is_given_back_to_the_budget(
+    variants: dict[str, OpenEngine], monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    engine = variants["fp32"]()
+    tokens, cache = text(300), engine.new_cache()
+    run(engine, cache, tokens[:100])
+    taken, allocate = cache._budget.taken, cache._empty
+    calls = iter(range(1, 100))
+
+    def empty(capacity: int) -> object:
+        if next(calls) == refused:
+            raise MemoryError
+        return allocate(capacity)
+
+    monkeypatch.setattr(cache, "_empty", empty)
+    with pytest.raises(MemoryExceeded, match="system refused"):
+        cache.reserve(200)
+    assert (cache.length, cache._budget.taken) == (100, taken)
+    rest = run(engine, cache, tokens[100:])
+    assert np.abs(rest - fresh(engine, tokens)[100:]).max() < 1e-4
 
 
 def test_threads_sleep_when_a_run_has_ended(tiny_artifact: Path) -> None:

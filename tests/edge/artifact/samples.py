@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,14 @@ FILES = {
     "onnxruntime/weights.bin": b"w" * 100,
     "tokenizer.json": b"{}",
 }
+VARIANT = Variant(
+    engine="onnxruntime",
+    dialect="onnxruntime",
+    activation="int8",
+    requires="1.23.2",
+    model="onnxruntime/model.onnx",
+    files=("onnxruntime/weights.bin",),
+)
 
 
 def sample_manifest() -> Manifest:
@@ -45,30 +54,31 @@ def sample_manifest() -> Manifest:
             KvGroup(kind="full", layers=(0,), type="float32", window=0, bytes_per_token=64),
             KvGroup(kind="window", layers=(1,), type="float32", window=16, bytes_per_token=64),
         ),
-        variants=(
-            Variant(
-                engine="onnxruntime",
-                dialect="onnxruntime",
-                activation="int8",
-                requires="1.23.2",
-                model="onnxruntime/model.onnx",
-                files=("onnxruntime/weights.bin",),
-            ),
-        ),
+        variants=(VARIANT,),
         provenance={"source": "org/sample"},
-        files=tuple(
-            FileEntry(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-            for path, data in FILES.items()
-        ),
+        files=entries(FILES),
     )
 
 
 def write_sample(folder: Path) -> Path:
     """Write the sample artifact to `folder`, a new one."""
-    for name, data in FILES.items():
+    return write_artifact(folder, sample_manifest(), FILES)
+
+
+def entries(files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
+    """What a manifest says of `files`."""
+    return tuple(
+        FileEntry(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for path, data in files.items()
+    )
+
+
+def write_artifact(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
+    """Write `files` and the manifest to `folder`, a new one."""
+    for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    (folder / "edge.json").write_text(sample_manifest().dumps())
+    (folder / "edge.json").write_text(manifest.dumps())
     return folder
 
 

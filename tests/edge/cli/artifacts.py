@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from edge.artifact import MANIFEST, FileEntry, KvGroup, Manifest, ModelSpec, Part, Rope, Variant
+from edge.artifact import KvGroup, Manifest, ModelSpec, Part, Rope
+from tests.edge.artifact.samples import VARIANT, entries, write_artifact
 
 SPEC = ModelSpec(
     architecture="qwen2",
@@ -41,16 +41,7 @@ MANIFEST_OF_WINDOWED = Manifest(
         KvGroup(kind="full", layers=(0,), type="float32", window=0, bytes_per_token=256),
         KvGroup(kind="window", layers=(1, 2), type="float32", window=256, bytes_per_token=512),
     ),
-    variants=(
-        Variant(
-            engine="onnxruntime",
-            dialect="onnxruntime",
-            activation="int8",
-            requires="1.23.2",
-            model="onnxruntime/model.onnx",
-            files=("onnxruntime/weights.bin",),
-        ),
-    ),
+    variants=(VARIANT,),
     provenance={"source": "org/windowed@main", "license": "apache-2.0"},
     files=(),
 )
@@ -58,11 +49,4 @@ MANIFEST_OF_WINDOWED = Manifest(
 
 def write_windowed(folder: Path) -> Path:
     """Write an artifact that no engine runs, but that is one to `inspect` and `verify`."""
-    entries = []
-    for name, data in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        entries.append(FileEntry(path=name, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
-    (folder / MANIFEST).write_text(replace(MANIFEST_OF_WINDOWED, files=tuple(entries)).dumps())
-    return folder
+    return write_artifact(folder, replace(MANIFEST_OF_WINDOWED, files=entries(FILES)), FILES)
