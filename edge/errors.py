@@ -4,6 +4,7 @@ EdgeError
 ├── InvalidArgument          a parameter, prompt or option out of range (also a ValueError)
 │   └── OutputExists         refusing to overwrite
 ├── MissingExtra             an optional dependency is not installed
+│   └── KernelsMissing       the library of CPU kernels is not built
 ├── CheckpointError          the source model
 │   ├── CheckpointNotFound   no such file, folder or hub id
 │   ├── CheckpointCorrupt    truncated, wrong magic, lengths past the end, no JSON
@@ -43,6 +44,10 @@ class OutputExists(InvalidArgument):
 
 class MissingExtra(EdgeError, ImportError):
     """An optional dependency is not installed."""
+
+
+class KernelsMissing(MissingExtra):
+    """The library of CPU kernels is not built."""
 
 
 class CheckpointError(EdgeError):

@@ -109,6 +109,8 @@ class Engine(Protocol):
     """Runs one model."""
 
     name: str
+    isa: str
+    """The instruction set that its kernels use; empty where the engine does not tell."""
     threads: int
     context: int
     weight_bytes: int

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from edge.artifact import Artifact
-from edge.errors import EngineError, InvalidArgument
+from edge.errors import EngineError, EngineTooOld, InvalidArgument, KernelsMissing
+from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
 from runtimes.protocol import Engine
 from runtimes.threads import default_threads
 
-ENGINES = {"onnxruntime": OnnxRuntimeEngine}
+ENGINES: dict[str, type[OnnxRuntimeEngine]] = {
+    engine.name: engine for engine in (CpuEngine, OnnxRuntimeEngine)
+}
+"""The engines by name, the fastest first."""
 
 
 def open_engine(
@@ -18,7 +22,7 @@ def open_engine(
     context: int | None = None,
     kv_budget: int | None = None,
 ) -> Engine:
-    """Open the artifact's variant for `engine`; `auto` takes the first that this version knows.
+    """Open the artifact's variant for `engine`; `auto` takes the fastest that can be opened here.
 
     Args:
         artifact: what to run.
@@ -35,13 +39,17 @@ def open_engine(
     longest = artifact.spec.context
     if context is not None and not 1 <= context <= longest:
         raise InvalidArgument(f"context is {context}; this model takes from 1 to {longest} tokens")
-    if engine == "auto":
-        names = [variant.engine for variant in artifact.manifest.variants if variant.engine in ENGINES]
-        if not names:
-            raise EngineError(
-                f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again"
-            )
-        engine = names[0]
-    elif engine not in ENGINES:
+    if engine != "auto" and engine not in ENGINES:
         raise InvalidArgument(f"engine {engine!r} is unknown; choose auto or one of {', '.join(ENGINES)}")
-    return ENGINES[engine](artifact, threads or default_threads(), context or longest, kv_budget)
+    held = {variant.engine for variant in artifact.manifest.variants}
+    names = [name for name in ENGINES if name in held] if engine == "auto" else [engine]
+    refusal: KernelsMissing | EngineTooOld | None = None
+    for name in names:
+        try:
+            return ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget)
+        except (KernelsMissing, EngineTooOld) as e:
+            # What is not installed here is passed over; anything else that goes wrong is told.
+            refusal = refusal or e
+    if refusal is not None:
+        raise refusal
+    raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")

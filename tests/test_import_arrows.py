@@ -15,7 +15,7 @@ ROOMS = ("edge", "runtimes", "export", "boards")
 # Prefixes of our own modules that each room may import.
 OURS = {
     "edge": ("edge", "runtimes", "boards"),
-    "runtimes": ("runtimes", "edge.artifact", "edge.errors"),
+    "runtimes": ("runtimes", "edge.artifact", "edge.errors", "edge.version"),
     "export": ("export", "boards", "edge.artifact", "edge.errors", "edge.version"),
     "boards": ("boards", "edge.errors"),
 }

@@ -121,6 +121,7 @@ def _report(model: Model, rounds: Sequence[Round], prompt_tokens: int, decode_to
     bandwidth = read_bandwidth(model.engine.threads)
     return {
         "engine": model.engine.name,
+        "isa": model.engine.isa,
         "threads": model.engine.threads,
         "rounds": len(rounds),
         "prompt_tokens": prompt_tokens,
@@ -147,7 +148,7 @@ def _print_report(report: dict[str, Any]) -> None:
     threads = f"{report['threads']} thread{'s' * (report['threads'] != 1)}"
     print_table(
         [
-            ("engine", f"{report['engine']}, {threads}"),
+            ("engine", ", ".join(filter(None, (report["engine"], report["isa"], threads)))),
             ("load", seconds(timings["load_s"])),
             (
                 "prefill",

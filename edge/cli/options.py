@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+ENGINES = ("auto", "cpu", "onnxruntime")
+"""What `edge.load` takes; spelled out, since help needs no engine imported."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,7 +43,14 @@ def engine_options(command: F) -> F:
     """Add --engine, --threads and --context: what `edge.load` takes."""
     return _add(
         command,
-        click.option("--engine", default="auto", show_default=True, help="What runs the model."),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="What runs the model: cpu, onnxruntime, or auto, the fastest that can.",
+        ),
         click.option(
             "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"
         ),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact
+from edge.artifact import Artifact, Variant
 from edge.errors import Cancelled, EngineFailed, InvalidArgument
 from runtimes.budget import Budget
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
-from runtimes.onnxruntime.session import failed, onnxruntime, open_session
+from runtimes.onnxruntime.session import check_version, failed, onnxruntime, open_session, session_options
 from runtimes.protocol import CancelToken, Logits, Step
 
 CHUNK = 128
@@ -22,11 +22,16 @@ class OnnxRuntimeEngine:
     """See `runtimes.protocol.Engine`. One run at a time; `cancel` may come from any thread."""
 
     name = "onnxruntime"
+    isa = ""
+    runs_without_logits = False
+    """Whether the graph's operators take a run that wants logits at no position."""
 
     def __init__(self, artifact: Artifact, threads: int, context: int, kv_budget: int | None) -> None:
         variant = artifact.variant(self.name)
         self._ort = onnxruntime()
-        self._session: Any = open_session(self._ort, artifact, variant, threads)
+        check_version(self._ort.__version__, variant.requires)
+        options = self._options(artifact, variant, threads)
+        self._session: Any = open_session(self._ort, artifact, variant, options)
         self._artifact = artifact
         self._budget = Budget(kv_budget)
         self.threads = threads
@@ -50,6 +55,10 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+
+    def _options(self, artifact: Artifact, variant: Variant, threads: int) -> Any:
+        """SessionOptions for `variant`."""
+        return session_options(self._ort, threads, spin=True)
 
     def _checked(self, step: Step) -> OnnxRuntimeCache:
         cache = step.cache
@@ -103,8 +112,8 @@ class OnnxRuntimeEngine:
         binding = cache.bindings.get("prefill")
         if binding is None:
             binding = cache.bindings["prefill"] = self.bind_cache(cache)
-        # A graph run needs one position at least; its logits are dropped where none was asked for.
-        positions = wanted if len(wanted) else np.zeros(1, np.int64)
+        # Stock operators need one position at least; its logits are dropped where none was asked for.
+        positions = wanted if len(wanted) or self.runs_without_logits else np.zeros(1, np.int64)
         binding.bind_cpu_input("input_ids", tokens[None])
         binding.bind_cpu_input("seqlens_k", np.array([cache.length + len(tokens) - 1], np.int32))
         binding.bind_cpu_input("total_sequence_length", np.array([cache.length + len(tokens)], np.int32))

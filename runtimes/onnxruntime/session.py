@@ -53,20 +53,30 @@ def check_version(installed: str, oldest: str) -> None:
         )
 
 
-def open_session(ort: Any, artifact: Artifact, variant: Variant, threads: int) -> Any:
-    """An InferenceSession of the module `ort` for `variant`, on the CPU.
-
-    Raises:
-        EngineTooOld, EngineFailed
-    """
-    check_version(ort.__version__, variant.requires)
+def session_options(ort: Any, threads: int, *, spin: bool) -> Any:
+    """SessionOptions of the module `ort`; with `spin` its threads stay awake for a while after a run."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    # Threads spin from one token to the next and sleep soon after the last: a sleeper is slow to wake.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
+    if spin:
+        # Threads spin from one token to the next and sleep soon after the last: a sleeper is slow to wake.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
+    else:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(ort: Any, artifact: Artifact, variant: Variant, options: Any) -> Any:
+    """An InferenceSession of the module `ort` for `variant`, on the CPU.
+
+    Raises:
+        ArtifactCorrupt, EngineFailed
+    """
     path = artifact.file(variant.model)
+    # Weights are mapped: a file cut short since the artifact was opened would end the process, not raise.
+    for name in variant.files:
+        artifact.file(name)
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:

@@ -30,6 +30,7 @@ class ToyEngine:
     shape: Callable[[Logits], Logits] = lambda logits: logits
     """Changes logits [vocab] before they are given out."""
     name: str = "toy"
+    isa: str = ""
     threads: int = 1
     weight_bytes: int = 0
     ran: int = 0

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli import options
 from edge.cli.main import COMMANDS, cli
 from edge.version import VERSION
+from runtimes import ENGINES
 from tests.edge.cli.conftest import Ended
 
 Run = Callable[..., Ended]
@@ -74,6 +76,10 @@ def test_without_an_engine_artifacts_are_inspected_and_verified_and_the_extra_is
 
 def test_json_behind_two_dashes_is_no_option(run_edge: Run) -> None:
     assert run_edge("inspect", "--", "--json").out == ""
+
+
+def test_the_engines_to_choose_from_are_those_there_are() -> None:
+    assert ("auto", *ENGINES) == options.ENGINES
 
 
 def test_the_page_is_what_help_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

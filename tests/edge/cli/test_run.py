@@ -123,7 +123,7 @@ def test_json(run_edge: Run, tiny_artifact: Path, model: edge.Model) -> None:
         (("-p", "x", "--max-tokens", "0"), b"", 1, "InvalidArgument", "max_tokens is 0"),
         (("-p", "x", "--threads", "0"), b"", 1, "InvalidArgument", "threads is 0"),
         (("-p", "x", "--context", "9999999"), b"", 1, "InvalidArgument", "context is 9999999"),
-        (("-p", "x", "--engine", "abacus"), b"", 1, "InvalidArgument", "engine 'abacus' is unknown"),
+        (("-p", "x", "--engine", "abacus"), b"", 2, "UsageError", "'abacus' is not one of 'auto', 'cpu'"),
         (("-p", "x" * 60, "--context", "50"), b"", 1, "ContextExceeded", "the context holds 50"),
         (("-p", "x", "--max-tokens", "many"), b"", 2, "UsageError", "'many' is not a valid integer"),
         (
