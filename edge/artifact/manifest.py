@@ -19,7 +19,8 @@ from edge.artifact.spec import ModelSpec
 from edge.errors import ArtifactCorrupt, ArtifactTooNew
 from edge.version import VERSION
 
-FORMAT = 1
+# 2: variants name the layout of their weights.
+FORMAT = 2
 MANIFEST = "edge.json"
 
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
@@ -56,7 +57,10 @@ class KvGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """The model for one engine. `requires` is the engine's oldest version that runs it."""
+    """The model for one engine. `requires` is the engine's oldest version that runs it.
+
+    `layout` names the byte layout of quantized weights, "" for that of the engine's stock operators.
+    """
 
     engine: str
     dialect: str
@@ -64,6 +68,8 @@ class Variant:
     requires: str
     model: str
     files: tuple[str, ...]
+    layout: str = ""
+    layout_version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ class Manifest:
 
     @classmethod
     def loads(cls, text: str) -> Manifest:
-        """Read what `dumps` wrote.
+        """Read what `dumps` wrote, in this version or one of an earlier format.
 
         Raises:
             ArtifactTooNew: a later format version.

@@ -179,6 +179,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 requires=".".join(map(str, draw(st.lists(st.integers(0, 99), min_size=1, max_size=4)))),
                 model=draw(st.sampled_from(paths)),
                 files=tuple(draw(st.lists(st.sampled_from(paths), max_size=3))),
+                layout=draw(short),
+                layout_version=draw(counts),
             )
             for engine in draw(st.lists(short, max_size=2))
         ),

@@ -128,6 +128,9 @@ SPOILT: list[tuple[str, Any, str]] = [
     ("variants.0.model", "elsewhere.onnx", "names 'elsewhere.onnx', which is not listed"),
     ("variants.0.files", ["elsewhere.bin"], "names 'elsewhere.bin', which is not listed"),
     ("variants.0.files", "tokenizer.json", "expected a list"),
+    ("variants.0.layout", None, "variants\\[0\\].layout is None, expected str"),
+    ("variants.0.layout_version", "1", "variants\\[0\\].layout_version is '1', expected int"),
+    ("variants.0.layout_version", -1, "variants\\[0\\].layout_version is -1, expected a count"),
     ("variants.0.requires", "new", "requires 'new', expected a version"),
     ("variants.0.requires", "1." + "9" * 5000, "expected a version"),
     ("variants.0.requires", "²", "expected a version"),
@@ -176,6 +179,24 @@ def test_a_newer_format_is_told_before_anything_else(writer: Any) -> None:
         Manifest.loads(json.dumps(newer))
     assert len(str(caught.value)) < 500
     assert str(caught.value).isprintable()
+
+
+def test_format_1_has_no_layouts() -> None:
+    data = sample_json()
+    data["format"] = 1
+    for variant in data["variants"]:
+        del variant["layout"], variant["layout_version"]
+    (variant,) = Manifest.loads(json.dumps(data)).variants
+    assert (variant.layout, variant.layout_version) == ("", 0)
+
+
+def test_a_layout_of_tomorrow_is_read() -> None:
+    """Whoever opens that variant refuses it; the others may be used."""
+    data = sample_json()
+    put(data, "variants.0.layout", "spirals")
+    put(data, "variants.0.layout_version", 9)
+    (variant,) = Manifest.loads(json.dumps(data)).variants
+    assert (variant.layout, variant.layout_version) == ("spirals", 9)
 
 
 def places(value: Any, way: str = "") -> list[str]:
