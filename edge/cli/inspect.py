@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge.artifact import MANIFEST, Artifact, open_artifact
+from edge.artifact import MANIFEST, Artifact, Variant, open_artifact
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
 
@@ -53,7 +53,15 @@ def inspect_report(artifact: Artifact, *, layers: bool = False) -> dict[str, Any
         "kv_bytes_per_token": manifest.kv_bytes_per_token,
         "parts": [{"name": p.name, "parameters": p.parameters, "bytes": p.bytes} for p in manifest.parts],
         "variants": [
-            {"engine": v.engine, "dialect": v.dialect, "requires": v.requires} for v in manifest.variants
+            {
+                "engine": v.engine,
+                "dialect": v.dialect,
+                "requires": v.requires,
+                "activation": v.activation,
+                "layout": v.layout,
+                "layout_version": v.layout_version,
+            }
+            for v in manifest.variants
         ],
         "files": [{"path": f.path, "size": f.size} for f in manifest.files],
         "provenance": manifest.provenance,
@@ -80,12 +88,17 @@ def _print_summary(artifact: Artifact) -> None:
         ("size", size(file_bytes(artifact))),
         ("KV per token", size(manifest.kv_bytes_per_token)),
         ("recipe", _flat(manifest.recipe)),
-        *(("runs on", f"{v.engine} {v.requires} or newer ({v.dialect})") for v in manifest.variants),
+        *(("runs on", _runs_on(variant)) for variant in manifest.variants),
     ]
     print_table(rows)
     if manifest.provenance:
         click.echo()
         print_table([("came from", ""), *((key, _flat(value)) for key, value in manifest.provenance.items())])
+
+
+def _runs_on(variant: Variant) -> str:
+    layout = f", weights in layout {variant.layout} {variant.layout_version}" if variant.layout else ""
+    return f"engine {variant.engine}, with onnxruntime {variant.requires} or newer{layout}"
 
 
 def _print_parts(artifact: Artifact) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edge.artifact import MANIFEST, open_artifact
-from tests.edge.cli.artifacts import SPEC, write_windowed
+from edge.artifact import FORMAT, MANIFEST, open_artifact
+from tests.edge.artifact.samples import VARIANT, entries, write_artifact
+from tests.edge.cli.artifacts import FILES, MANIFEST_OF_WINDOWED, SPEC, write_windowed
 from tests.edge.cli.conftest import Ended
 
 Run = Callable[..., Ended]
@@ -23,7 +25,7 @@ bits per weight  5.00
 size             {size}
 KV per token     768 B
 recipe           weights int4, block 32
-runs on          onnxruntime 1.23.2 or newer (onnxruntime)
+runs on          engine onnxruntime, with onnxruntime 1.23.2 or newer
 
 came from
 source     org/windowed@main
@@ -80,6 +82,21 @@ def test_inspect_json(run_edge: Run, artifact: Path) -> None:
     ]
 
 
+def test_inspect_names_the_layout_of_weights(run_edge: Run, tmp_path: Path) -> None:
+    variant = replace(VARIANT, engine="cpu", dialect="cpu", layout="panels", layout_version=1)
+    manifest = replace(MANIFEST_OF_WINDOWED, variants=(variant, VARIANT), files=entries(FILES))
+    artifact = write_artifact(tmp_path / "two.edge", manifest, FILES)
+    assert [line for line in run_edge("inspect", artifact).out.splitlines() if "runs on" in line] == [
+        "runs on          engine cpu, with onnxruntime 1.23.2 or newer, weights in layout panels 1",
+        "runs on          engine onnxruntime, with onnxruntime 1.23.2 or newer",
+    ]
+    variants = run_edge("inspect", artifact, "--json").json["variants"]
+    assert [(v["engine"], v["layout"], v["layout_version"]) for v in variants] == [
+        ("cpu", "panels", 1),
+        ("onnxruntime", "", 0),
+    ]
+
+
 def test_inspect_of_a_real_artifact_agrees_with_its_manifest(run_edge: Run, tiny_artifact: Path) -> None:
     opened = open_artifact(tiny_artifact)
     report = run_edge("inspect", tiny_artifact, "--json").json
@@ -123,7 +140,7 @@ def test_verify_names_every_bad_file(run_edge: Run, artifact: Path) -> None:
             "has 2 bytes, the manifest says 1200",
         ),
         (lambda a: (a / MANIFEST).write_text("{"), "ArtifactCorrupt", "edge.json is not JSON"),
-        (lambda a: edit(a, '"format": 1', '"format": 99'), "ArtifactTooNew", "format 99"),
+        (lambda a: edit(a, f'"format": {FORMAT}', '"format": 99'), "ArtifactTooNew", "format 99"),
         (lambda a: edit(a, '"tokenizer.json"', '"../tokenizer.json"'), "UnsafePath", "'../tokenizer.json'"),
         (lambda a: edit(a, '"tokenizer.json"', '"/etc/passwd"'), "UnsafePath", "'/etc/passwd'"),
         (lambda a: (a / MANIFEST).unlink(), "ArtifactNotFound", "holds no edge.json"),
