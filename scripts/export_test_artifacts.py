@@ -16,7 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from edge.errors import KernelsMissing  # noqa: E402
 from export import export  # noqa: E402
+from runtimes.kernels.library import load_library  # noqa: E402
 from tests.checkpoints import tiny_folder  # noqa: E402
 from tests.e2e.oracle import PROMPT, TOKENS  # noqa: E402
 from tests.logits import engine_logits, opened  # noqa: E402
@@ -52,21 +54,33 @@ ARTIFACTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "int4-qk-norm": ("qwen3", {**QUANTIZED, "attention_bias": True}, {"block": 64}),
     "int4-windows": ("qwen2", {**QUANTIZED, **WINDOWS}, {}),
 }
+# The quantized ones for the cpu engine too, where its library is built.
+CPU_ARTIFACTS = {
+    f"cpu-{name}": (family, configuration, {**options, "engine": "cpu"})
+    for name, (family, configuration, options) in ARTIFACTS.items()
+    if name.startswith("int")
+}
 
 
 def main(folder: Path) -> None:
     """Write NAME.edge and NAME.logits.npy for all ARTIFACTS, and what to run them on."""
+    artifacts = {**ARTIFACTS}
+    try:
+        load_library()
+        artifacts |= CPU_ARTIFACTS
+    except KernelsMissing as e:
+        print(f"none for the cpu engine: {e}")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "tokens.npy", np.array(TOKENS))
     np.save(folder / "prompt.npy", np.array(PROMPT))
-    for name, (family, configuration, options) in ARTIFACTS.items():
+    for name, (family, configuration, options) in artifacts.items():
         artifact = folder / f"{name}.edge"
         with tempfile.TemporaryDirectory() as checkpoint:
             tiny_folder(Path(checkpoint), family, **configuration)
-            export(checkpoint, artifact, force=True, **options)
+            export(checkpoint, artifact, force=True, **{"engine": "onnxruntime", **options})
         with opened(artifact) as engine:
             np.save(folder / f"{name}.logits.npy", engine_logits(engine, TOKENS, PROMPT))
-    print(f"{len(ARTIFACTS)} artifacts in {folder}")
+    print(f"{len(artifacts)} artifacts in {folder}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An INT4 artifact of `tiny_checkpoint`. Not to be changed: copy it first."""
+    """An INT4 artifact of `tiny_checkpoint` for stock ONNX Runtime. Not to be changed: copy it first."""
     from export import export
 
     out = tmp_path_factory.mktemp("artifact") / "tiny.edge"
-    export(tiny_checkpoint, out)
+    export(tiny_checkpoint, out, engine="onnxruntime")
     return out

@@ -1,0 +1,257 @@
+"""The cpu engine passes the conformance suite, and what is special to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.artifact import open_artifact
+from edge.errors import ArtifactCorrupt, EdgeError, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
+from runtimes import CancelToken, Step, open_engine
+from runtimes.kernels import library
+from runtimes.kernels.library import load_library
+from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
+
+# Set where a library must be there: then nothing below is skipped.
+REQUIRED = "EDGEWISE_TEST_KERNELS"
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """Skips where the library of kernels is not built."""
+    try:
+        load_library()
+    except EdgeError as e:
+        if REQUIRED in os.environ:
+            raise
+        pytest.skip(str(e))
+
+
+@pytest.fixture(scope="session")
+def export_cpu(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Export the tiny llama for the cpu engine, its config.json changed, with the options of `export`."""
+    from export import export
+
+    def make(name: str, config: dict[str, object], **options: Any) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(tiny_checkpoint, folder / "checkpoint")
+        path = folder / "checkpoint" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | config))
+        export(folder / "checkpoint", folder / f"{name}.edge", engine="cpu", **options)
+        return folder / f"{name}.edge"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def artifact(export_cpu: Callable[..., Path]) -> Path:
+    """An INT4 artifact for the cpu engine. Not to be changed: copy it first."""
+    return export_cpu("cpu", {})
+
+
+def opener(path: Path, threads: int = 2) -> OpenEngine:
+    opened = open_artifact(path)
+    return lambda **options: open_engine(opened, threads=threads, **options)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "int4": {},
+    "int4-128": {"block": 128},
+    "int8": {"weights": "int8", "block": 64, "zero_points": True},
+}
+
+
+@pytest.fixture(scope="session")
+def variants(kernels: None, export_cpu: Callable[..., Path]) -> dict[str, OpenEngine]:
+    """What opens an engine on each artifact of VARIANTS."""
+    return {name: opener(export_cpu(name, {}, **options)) for name, options in VARIANTS.items()}
+
+
+class TestInt4(EngineConformance):
+    variant = "int4"
+    # Attention is still ONNX Runtime's: its last bits depend on the chunk, and may round an 8-bit activation the
+    # other way.
+    tolerance = 5e-2
+
+    @pytest.fixture
+    def open_engine(self, variants: dict[str, OpenEngine]) -> OpenEngine:
+        return variants[self.variant]
+
+    def test_it_is_this_engine(self, open_engine: OpenEngine) -> None:
+        engine = open_engine()
+        assert engine.name == "cpu"
+        assert engine.isa in load_library().isas
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 33, 100])
+    def test_the_same_tokens_give_the_same_logits_whatever_chunk(
+        self, open_engine: OpenEngine, size: int
+    ) -> None:
+        engine, tokens = open_engine(), text(100)
+        cache = engine.new_cache()
+        parts = [run(engine, cache, tokens[i : i + size]) for i in range(0, 100, size)]
+        self.same(np.concatenate(parts), fresh(engine, tokens))
+
+
+class TestInt4Blocks128(TestInt4):
+    variant = "int4-128"
+
+
+class TestInt8ZeroPoints(TestInt4):
+    variant = "int8"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_any_number_of_threads_gives_the_same(kernels: None, artifact: Path, threads: int) -> None:
+    one, many = opener(artifact, 1)(), opener(artifact, threads)()
+    assert np.array_equal(fresh(one, text(50)), fresh(many, text(50)))
+
+
+def test_more_threads_than_the_kernels_take(kernels: None, artifact: Path) -> None:
+    with pytest.raises(InvalidArgument, match="threads is 300"):
+        opener(artifact, 300)()
+
+
+def test_two_engines_side_by_side(kernels: None, artifact: Path) -> None:
+    engines = [opener(artifact, 2)(), opener(artifact, 3)()]
+    expected = fresh(engines[0], text(200))
+    results: list[Any] = [None, None]
+
+    def work(i: int) -> None:
+        results[i] = fresh(engines[i], text(200))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(result, expected) for result in results)
+
+
+def test_without_the_library(artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(library.VARIABLE, raising=False)
+    monkeypatch.setattr(library, "BUILT", tmp_path / "none.so")
+    for engine in ("auto", "cpu"):
+        with pytest.raises(KernelsMissing, match=r"scripts/kernels.*edge convert"):
+            open_engine(open_artifact(artifact), engine=engine)
+    with pytest.raises(EngineError, match=r"no variant for engine 'onnxruntime' \(it has: cpu\)"):
+        open_engine(open_artifact(artifact), engine="onnxruntime")
+
+
+@pytest.mark.parametrize(("key", "value"), [("layout_version", 2), ("layout", "tiles")])
+def test_another_layout(kernels: None, artifact: Path, tmp_path: Path, key: str, value: Any) -> None:
+    path = copied(artifact, tmp_path)
+    manifest = json.loads((path / "edge.json").read_text())
+    manifest["variants"][0][key] = value
+    (path / "edge.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineTooOld, match=rf"layout .*{value}.*reads panels 1"):
+        open_engine(open_artifact(path))
+
+
+@pytest.mark.parametrize("engine", ["cpu", "onnxruntime"])
+def test_weights_cut_short_after_they_were_opened(
+    kernels: None, artifact: Path, tiny_artifact: Path, tmp_path: Path, engine: str
+) -> None:
+    path = copied(artifact if engine == "cpu" else tiny_artifact, tmp_path)
+    opened = open_artifact(path)
+    weights = path / engine / "weights.bin"
+    size = weights.stat().st_size
+    os.truncate(weights, size - 4096)
+    with pytest.raises(
+        ArtifactCorrupt, match=rf"weights\.bin has {size - 4096} bytes, the manifest says {size}"
+    ):
+        open_engine(opened)
+
+
+def test_an_artifact_with_both_runs_on_what_is_there(
+    kernels: None, artifact: Path, tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied(tiny_artifact, tmp_path)
+    shutil.copytree(artifact / "cpu", path / "cpu")
+    ours, other = (json.loads((p / "edge.json").read_text()) for p in (path, artifact))
+    ours["variants"] += other["variants"]
+    ours["files"] += [entry for entry in other["files"] if entry["path"].startswith("cpu/")]
+    (path / "edge.json").write_text(json.dumps(ours))
+    assert open_engine(open_artifact(path)).name == "cpu"
+    assert open_engine(open_artifact(path), engine="onnxruntime").name == "onnxruntime"
+    monkeypatch.delenv(library.VARIABLE, raising=False)
+    monkeypatch.setattr(library, "BUILT", tmp_path / "none.so")
+    assert open_engine(open_artifact(path)).name == "onnxruntime"
+    with pytest.raises(KernelsMissing):
+        open_engine(open_artifact(path), engine="cpu")
+    # A library that is there and broken is told, not passed over.
+    (tmp_path / "none.so").write_bytes(b"broken")
+    with pytest.raises(EngineError, match="no shared library"):
+        open_engine(open_artifact(path))
+
+
+FORK = """
+import os, sys
+from edge.artifact import open_artifact
+from runtimes import open_engine
+from tests.runtimes.conformance import fresh, run, text
+engine = open_engine(open_artifact(sys.argv[1]), threads=int(sys.argv[2]))
+cache = engine.new_cache()
+run(engine, cache, text(300))
+expected = [fresh(engine, text(300, 1)).tobytes(), run(engine, cache.fork(300), [7]).tobytes()]
+child = os.fork()
+same = [fresh(engine, text(300, 1)).tobytes(), run(engine, cache.fork(300), [7]).tobytes()] == expected
+if child == 0:
+    os._exit(0 if same else 1)
+sys.exit(not same or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_forked_child_runs_on(kernels: None, artifact: Path, threads: int) -> None:
+    program = [sys.executable, "-c", FORK, str(artifact), str(threads)]
+    assert subprocess.run(program, timeout=60, check=False).returncode == 0
+
+
+class InterruptAtCall(CancelToken):
+    """Sends SIGINT to this process as the engine begins its n-th call, or from inside it."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self._calls_left = call
+
+    def on_cancel(self, abort: Callable[[], None] | None) -> None:
+        super().on_cancel(abort)
+        if abort is not None:
+            self._calls_left -= 1
+            if self._calls_left == 0:
+                threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_interrupted_while_it_runs(kernels: None, artifact: Path, call: int) -> None:
+    engine, tokens = opener(artifact)(), text(500)
+    cache = engine.new_cache()
+    run(engine, cache, tokens[:30])
+    with pytest.raises(KeyboardInterrupt):
+        engine.run([Step(tokens[30:], cache, [])], InterruptAtCall(call))
+    assert cache.length == 30
+    assert np.array_equal(run(engine, cache, tokens[30:60]), run_on(opener(artifact)(), tokens))
+
+
+def run_on(engine: Any, tokens: list[int]) -> Any:
+    cache = engine.new_cache()
+    run(engine, cache, tokens[:30])
+    return run(engine, cache, tokens[30:60])
+
+
+def copied(artifact: Path, folder: Path) -> Path:
+    """A copy that may be changed."""
+    path = folder / "copy.edge"
+    shutil.copytree(artifact, path)
+    return path
