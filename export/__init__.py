@@ -1,5 +1,6 @@
-"""The exporter: checkpoint → artifact."""
+"""The exporter: checkpoint → artifact, and artifact → artifact for another engine."""
 
+from export.convert import ConvertReport, convert
 from export.pipeline import ExportReport, export
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["ConvertReport", "ExportReport", "convert", "export"]

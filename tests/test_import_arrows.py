@@ -23,7 +23,11 @@ SLIM = {"numpy", "tokenizers", "jinja2", "click", "tqdm", "prompt_toolkit"}
 EXPORT = {"numpy", "tokenizers", "tqdm", "onnx", "gguf", "safetensors", "huggingface_hub", "ml_dtypes"}
 THEIRS = {"edge": SLIM, "runtimes": SLIM, "boards": SLIM, "export": EXPORT}
 # (file, module) that only a function may import.
-LAZY = {("edge/cli/export.py", "export"), ("runtimes/onnxruntime/", "onnxruntime")}
+LAZY = {
+    ("edge/cli/export.py", "export"),
+    ("edge/cli/convert.py", "export"),
+    ("runtimes/onnxruntime/", "onnxruntime"),
+}
 
 
 def imported(source: str, module: str) -> Iterator[tuple[str, bool]]:

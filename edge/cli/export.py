@@ -11,12 +11,10 @@ from typing import Any
 
 import click
 
+from edge.cli.extra import needs_exporter
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
 from edge.cli.progress import ByteBar
-from edge.errors import InvalidArgument, MissingExtra
-
-# What `pip install 'edgewise[export]'` brings.
-_EXTRA = frozenset({"export", "gguf", "huggingface_hub", "ml_dtypes", "onnx", "safetensors"})
+from edge.errors import InvalidArgument
 
 
 @click.command("export")
@@ -49,6 +47,12 @@ _EXTRA = frozenset({"export", "gguf", "huggingface_hub", "ml_dtypes", "onnx", "s
     show_default=True,
     help="Give each block an offset as well as a scale.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["cpu", "onnxruntime"]),
+    help="What is to run it: our kernels for CPUs, or stock ONNX Runtime.  "
+    "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
 def command(
@@ -57,6 +61,7 @@ def command(
     weights: str,
     block: str,
     zero_points: bool,
+    engine: str | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -75,7 +80,7 @@ def command(
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
     target = out if out is not None else default_output(source, weights)
     with ByteBar("export", 0, quiet=quiet) as bar:
-        report = _run_export(source, target, weights, int(block), zero_points, force, bar.show)
+        report = _run_export(source, target, weights, int(block), zero_points, engine, force, bar.show)
     result: dict[str, Any] = report.to_json()
     if as_json:
         print_json(result)
@@ -101,28 +106,21 @@ def _run_export(
     weights: str,
     block: int,
     zero_points: bool,
+    engine: str | None,
     force: bool,
     progress: Callable[[str, int, int], None],
 ) -> Any:
-    try:
-        export = import_module("export").export
-        return export(
+    with needs_exporter("export"):
+        return import_module("export").export(
             source,
             out,
             weights=weights,
             block=block,
             zero_points=zero_points,
+            engine=engine,
             force=force,
             progress=progress,
         )
-    except ModuleNotFoundError as e:
-        missing = (e.name or "").split(".")[0]
-        if missing not in _EXTRA:
-            raise
-        raise MissingExtra(
-            f"edge export needs {missing}, which is not installed; "
-            "install it with: pip install 'edgewise[export]'"
-        ) from None
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -131,7 +129,8 @@ def _print_report(report: dict[str, Any]) -> None:
             ("source", str(report["source"])),
             ("architecture", str(report["architecture"])),
             ("parameters", count(report["parameters"])),
-            ("weights", _weights(report)),
+            ("weights", weights_text(report)),
+            ("engine", str(report["engine"])),
             ("size", size(report["file_bytes"])),
             ("bits per weight", f"{report['bits_per_weight']:.2f}"),
             ("took", seconds(report["seconds"])),
@@ -142,5 +141,6 @@ def _print_report(report: dict[str, Any]) -> None:
     click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
 
 
-def _weights(report: dict[str, Any]) -> str:
+def weights_text(report: dict[str, Any]) -> str:
+    """The type of the weights and their block size, where they have one."""
     return f"{report['weights']}, block {report['block']}" if report.get("block") else str(report["weights"])

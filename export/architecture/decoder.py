@@ -16,6 +16,9 @@ def describe(spec: ModelSpec, b: Builder) -> None:
         normed, stream = b.norm(stream, update, f"{prefix}.input_layernorm")
         qkv = b.linear(normed, [f"{attention}.{name}_proj" for name in "qkv"], bias=spec.qkv_bias)
         mixed = b.attention(layer, qkv, attention)
+        if layer == spec.layers - 1:
+            # Behind the last attention no token reads another.
+            mixed, stream = b.wanted(mixed), b.wanted(stream)
         update = b.linear(mixed, [f"{attention}.o_proj"], bias=spec.output_bias)
 
         normed, stream = b.norm(stream, update, f"{prefix}.post_attention_layernorm")

@@ -35,5 +35,8 @@ class Builder(Protocol):
     def gate(self, gate_up: Value) -> Value:
         """SwiGLU (Shazeer 2020, arXiv:2002.05202): silu of the first half times the second."""
 
+    def wanted(self, x: Value) -> Value:
+        """The rows of x [batch, tokens, width] at the positions that logits are asked for: [positions, width]."""
+
     def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
-        """Norm and logits at the positions asked for; ends the graph."""
+        """Norm and logits of every row that is left; ends the graph."""

@@ -31,6 +31,21 @@ class Quantized:
         weights = (self.codes.astype(np.float32) - zeros) * self.scales[..., None]
         return weights.reshape(len(self.codes), -1)
 
+    def rows(self, start: int, stop: int) -> Quantized:
+        """Rows `start` to `stop`."""
+        part = slice(start, stop)
+        zeros = None if self.zeros is None else self.zeros[part]
+        return Quantized(self.codes[part], self.scales[part], zeros)
+
+    def followed_by(self, other: Quantized) -> Quantized:
+        """These rows and those of `other`, quantized alike."""
+        zeros = None
+        if self.zeros is not None and other.zeros is not None:
+            zeros = np.concatenate([self.zeros, other.zeros])
+        return Quantized(
+            np.concatenate([self.codes, other.codes]), np.concatenate([self.scales, other.scales]), zeros
+        )
+
 
 class Method(Protocol):
     """A way to choose codes. Called with a few rows of one tensor at a time, from several threads."""

@@ -18,3 +18,11 @@ def pack(codes: Bytes, bits: int) -> Bytes:
     if codes.shape[-1] % 2:
         codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+
+
+def unpack(data: Bytes, bits: int, count: int) -> Bytes:
+    """The first `count` codes [..., count] of what `pack` gave."""
+    if bits == 8:
+        return data[..., :count]
+    pairs = np.stack([data & np.uint8(15), data >> np.uint8(4)], axis=-1)
+    return pairs.reshape(*data.shape[:-1], -1)[..., :count]

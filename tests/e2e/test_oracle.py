@@ -252,7 +252,7 @@ def test_the_oldest_engine_that_is_right_is_named(
     family: str, options: dict[str, Any], recipe: dict[str, Any], oldest: str, tmp_path: Path
 ) -> None:
     tiny_folder(tmp_path / "checkpoint", family, **options)
-    export(tmp_path / "checkpoint", tmp_path / "model.edge", **recipe)
+    export(tmp_path / "checkpoint", tmp_path / "model.edge", engine="onnxruntime", **recipe)
     assert open_artifact(tmp_path / "model.edge").variant("onnxruntime").requires == oldest
 
 

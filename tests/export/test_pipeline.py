@@ -13,7 +13,7 @@ import edge
 from edge.artifact import open_artifact
 from edge.errors import CheckpointCorrupt, InvalidArgument, TensorError
 from export import export, pipeline
-from export.graph import weight_store
+from export.graph import checkpoint_weights
 from export.quantize import RoundToNearest
 from tests.export.small import Tensors, small_checkpoint
 
@@ -38,6 +38,45 @@ def test_the_report_and_the_manifest_agree_with_the_disk(tiny_checkpoint: Path, 
     assert report.to_json()["weights"] == "int4"
 
 
+@pytest.mark.parametrize(
+    ("weights", "engine", "chosen"),
+    [
+        ("int4", None, "cpu"),
+        ("int8", None, "cpu"),
+        ("fp16", None, "onnxruntime"),
+        ("fp32", None, "onnxruntime"),
+        ("int4", "onnxruntime", "onnxruntime"),
+        ("int8", "cpu", "cpu"),
+    ],
+)
+def test_the_engine_it_is_for(
+    tiny_checkpoint: Path, tmp_path: Path, weights: str, engine: str | None, chosen: str
+) -> None:
+    report = export(tiny_checkpoint, tmp_path / "out", weights=weights, engine=engine)
+    (variant,) = open_artifact(tmp_path / "out").manifest.variants
+    assert report.engine == variant.engine == chosen
+    assert names(tmp_path / "out" / chosen) == ["model.onnx", "weights.bin"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "engine", "message"),
+    [
+        (
+            "fp16",
+            "cpu",
+            "cpu takes int4 and int8 weights, not fp16; choose such weights, or engine onnxruntime",
+        ),
+        ("int4", "tensorrt", "engine 'tensorrt' is unknown; choose one of cpu, onnxruntime"),
+    ],
+)
+def test_an_engine_that_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, weights: str, engine: str, message: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        export(tiny_checkpoint, tmp_path / "out", weights=weights, engine=engine)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(("out", "name"), [("a.b", "a.b"), ("a.edge", "a"), ("new/v1.5.edge/", "v1.5")])
 def test_the_name_is_that_of_the_folder(tiny_checkpoint: Path, tmp_path: Path, out: str, name: str) -> None:
     export(tiny_checkpoint, f"{tmp_path}/{out}")
@@ -58,7 +97,12 @@ def stored_bytes(graph: Path) -> int:
 @pytest.mark.parametrize("weights", ["int4", "int8", "fp16", "fp32"])
 @pytest.mark.parametrize("zero_points", [False, True])
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_weight_is_counted_once(tmp_path: Path, weights: str, zero_points: bool, tied: bool) -> None:
+@pytest.mark.parametrize("engine", ["cpu", "onnxruntime"])
+def test_every_weight_is_counted_once(
+    tmp_path: Path, weights: str, zero_points: bool, tied: bool, engine: str
+) -> None:
+    if engine == "cpu" and not weights.startswith("int"):
+        pytest.skip("refused")
     if zero_points and not weights.startswith("int"):
         with pytest.raises(InvalidArgument):
             export(tmp_path, tmp_path / "out", weights=weights, zero_points=True)
@@ -66,13 +110,13 @@ def test_every_weight_is_counted_once(tmp_path: Path, weights: str, zero_points:
         return
     # 96 inputs are 3 blocks of 32: an odd number of 4-bit zero points a row.
     source = small_checkpoint(tmp_path / "source", tie_word_embeddings=tied)
-    export(source, tmp_path / "out", weights=weights, zero_points=zero_points)
+    export(source, tmp_path / "out", weights=weights, zero_points=zero_points, engine=engine)
     manifest = open_artifact(tmp_path / "out").manifest
     assert sum(part.parameters for part in manifest.parts) == manifest.spec.parameters
     assert {part.name for part in manifest.parts} == {"embedding", "attention", "mlp", "norms"} | (
         set() if tied else {"head"}
     )
-    assert manifest.weight_bytes == stored_bytes(tmp_path / "out/onnxruntime/model.onnx")
+    assert manifest.weight_bytes == stored_bytes(tmp_path / "out" / engine / "model.onnx")
 
 
 @pytest.mark.parametrize("block", [32, 64, 128])
@@ -93,7 +137,14 @@ def test_inputs_that_are_no_whole_blocks(
 
     source = small_checkpoint(tmp_path / "source", **sizes)
     reference = small_checkpoint(tmp_path / "reference", rounded, **sizes)
-    export(source, tmp_path / "a.edge", weights=weights, block=block, zero_points=zero_points)
+    export(
+        source,
+        tmp_path / "a.edge",
+        weights=weights,
+        block=block,
+        zero_points=zero_points,
+        engine="onnxruntime",
+    )
     export(reference, tmp_path / "b.edge", weights="fp32")
     logits = []
     for name in ("a.edge", "b.edge"):
@@ -109,7 +160,7 @@ def test_a_tensor_that_is_all_zeros(tmp_path: Path) -> None:
 
     source = small_checkpoint(tmp_path / "source", silenced)
     for weights in ("int4", "int8", "fp16"):
-        export(source, tmp_path / weights, weights=weights)
+        export(source, tmp_path / weights, weights=weights, engine="onnxruntime")
         with edge.load(tmp_path / weights) as model:
             assert np.isfinite(model.logits([1, 2, 3])).all()
 
@@ -133,7 +184,7 @@ def test_a_weight_that_is_no_number(
     value: float,
     shown: str,
 ) -> None:
-    monkeypatch.setattr(weight_store, "_ELEMENTS", 640)  # ten rows at a time
+    monkeypatch.setattr(checkpoint_weights, "_ELEMENTS", 640)  # ten rows at a time
 
     def spoil(tensors: Tensors) -> None:
         tensors[name][index] = value

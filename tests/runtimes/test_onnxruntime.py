@@ -21,7 +21,7 @@ from edge.errors import (
     MemoryExceeded,
     MissingExtra,
 )
-from export.graph.onnxruntime_dialect import OLDEST_FOR_WINDOWS
+from export.graph.attention import OLDEST_FOR_WINDOWS
 from runtimes import Engine, open_engine
 from runtimes.onnxruntime import session
 from runtimes.onnxruntime.session import check_version
@@ -52,7 +52,7 @@ def export_tiny(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
         shutil.copytree(tiny_checkpoint, folder / "checkpoint")
         path = folder / "checkpoint" / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | config))
-        export(folder / "checkpoint", folder / f"{name}.edge", **options)  # type: ignore[arg-type]
+        export(folder / "checkpoint", folder / f"{name}.edge", engine="onnxruntime", **options)  # type: ignore[arg-type]
         return folder / f"{name}.edge"
 
     return make

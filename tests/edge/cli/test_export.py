@@ -25,6 +25,7 @@ REPORT: dict[str, Any] = {
     "parameters": 134_515_008,
     "weights": "int4",
     "block": 32,
+    "engine": "cpu",
     "file_bytes": 88_600_000,
     "bits_per_weight": 5.0084,
     "seconds": 22.44,
@@ -35,6 +36,7 @@ source           org/model@main
 architecture     llama
 parameters       134.5 M
 weights          int4, block 32
+engine           cpu
 size             88.6 MB
 bits per weight  5.01
 took             22.4 s
@@ -74,7 +76,9 @@ def test_a_checkpoint_becomes_an_artifact_that_runs(
     run_edge: Run, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tiny.edge"
-    ended = run_edge("export", tiny_checkpoint, "-o", out, "--weights", "int8", "--json")
+    ended = run_edge(
+        "export", tiny_checkpoint, "-o", out, "--weights", "int8", "--engine", "onnxruntime", "--json"
+    )
     assert ended.code == 0
     assert set(ended.json) == set(REPORT)
     assert ended.json["path"] == str(out)
@@ -107,11 +111,13 @@ def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
                 "weights": "int4",
                 "block": 32,
                 "zero_points": False,
+                "engine": None,
                 "force": False,
             },
         ),
         (("-o", "x.edge", "--force"), {"out": Path("x.edge"), "force": True}),
         (("--weights", "fp16"), {"out": Path("model-fp16.edge"), "weights": "fp16"}),
+        (("--engine", "onnxruntime"), {"engine": "onnxruntime"}),
         (("--block", "128", "--zero-points"), {"block": 128, "zero_points": True}),
     ],
 )
@@ -129,6 +135,7 @@ def test_what_the_exporter_is_given(
         ((), 2, "Missing argument 'SOURCE'"),
         (("",), 1, "SOURCE is empty"),
         (("model.gguf", "--weights", "int3"), 2, "'int3' is not one of"),
+        (("model.gguf", "--engine", "tpu"), 2, "'tpu' is not one of"),
         (("model.gguf", "--block", "16"), 2, "'16' is not one of"),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.quantize.packing import Bytes, pack
+from export.quantize.packing import Bytes, pack, unpack
 
 
 def unpacked(data: Bytes, bits: int, count: int) -> Bytes:
@@ -22,6 +22,7 @@ def test_packed_codes_come_back(bits: int, shape: tuple[int, ...], data: st.Data
     assert packed.dtype == np.uint8
     assert packed.shape == (*shape[:-1], -(-shape[-1] * bits // 8))
     np.testing.assert_array_equal(unpacked(packed, bits, shape[-1]), codes)
+    np.testing.assert_array_equal(unpack(packed, bits, shape[-1]), codes)
 
 
 def test_an_odd_code_is_filled_up_with_zero() -> None:

@@ -1,0 +1,167 @@
+"""convert(): an artifact for one engine becomes the same artifact for another, without the checkpoint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.artifact import Artifact, Manifest, Variant, open_artifact
+from edge.errors import ArtifactCorrupt, ArtifactTooNew, EngineError, InvalidArgument
+from export.folder import artifact_folder
+from export.graph.panels import LAYOUT, VERSION
+from export.graph.weights_file import writing
+from export.manifest import write_manifest
+from export.progress import Counter, Progress
+from export.quantize import Recipe
+from export.stored_weights import StoredWeights
+from export.usage import peak_rss_bytes
+from export.variant import ENGINES, chosen_engine, write_variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertReport:
+    """What a conversion did. Sizes in bytes."""
+
+    path: str
+    source: str
+    source_engine: str
+    engine: str
+    weights: str
+    block: int | None
+    rounded_scales: int
+    """Scales that were no bfloat16, as artifacts of format 1 have them."""
+    largest_scale_change: float
+    """Of those, relative to the scale."""
+    file_bytes: int
+    bits_per_weight: float
+    seconds: float
+    peak_rss_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON object."""
+        return asdict(self)
+
+
+def convert(
+    artifact: str | Path,
+    out: str | Path,
+    *,
+    engine: str,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ConvertReport:
+    """Write the artifact `out` for `engine` from an artifact for another one.
+
+    Codes, zero points and scales stay what they are. `out` appears whole or not at all.
+
+    Args:
+        artifact: the folder to convert.
+        out: the new artifact's folder; with `force` it may be the same one.
+        engine: cpu or onnxruntime.
+        force: replace an artifact at `out`.
+        progress: called with (stage, bytes done, bytes in all).
+
+    Raises:
+        InvalidArgument, ArtifactError, EngineError, StorageError
+    """
+    started = time.perf_counter()
+    report = progress or (lambda stage, done, total: None)
+    source, out = open_artifact(artifact), Path(out)
+    recipe = _recipe(source)
+    # Asked first, so that the advice is right where there is only one engine for such weights.
+    engine = chosen_engine(engine, recipe)
+    variant = _other_variant(source, engine)
+    with artifact_folder(out, force=force) as folder:
+        total = sum(entry.size for entry in source.manifest.files)
+        source.verify(Counter(report, "verify", total).add)
+        size = source.file(variant.model).stat().st_size
+        total = sum(source.file(name).stat().st_size for name in variant.files) - size
+        weights = StoredWeights(source, variant, recipe, Counter(report, "convert", total).add)
+        name = Path(os.path.abspath(out)).name.removesuffix(".edge")
+        manifest, file_bytes = _write(folder, name, source, weights, recipe, engine, report)
+    return ConvertReport(
+        path=str(out),
+        source=str(artifact),
+        source_engine=variant.engine,
+        engine=engine,
+        weights=recipe.weights,
+        block=recipe.block if recipe.bits else None,
+        rounded_scales=weights.rounded_scales,
+        largest_scale_change=weights.largest_change,
+        file_bytes=file_bytes,
+        bits_per_weight=manifest.bits_per_weight,
+        seconds=time.perf_counter() - started,
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+def _write(
+    folder: Path,
+    name: str,
+    source: Artifact,
+    weights: StoredWeights,
+    recipe: Recipe,
+    engine: str,
+    progress: Progress,
+) -> tuple[Manifest, int]:
+    """Fill `folder`; its manifest, and the bytes of all its files."""
+    manifest = source.manifest
+    of_variants = {name for variant in manifest.variants for name in (variant.model, *variant.files)}
+    for entry in manifest.files:
+        if entry.path not in of_variants:
+            with writing(folder / entry.path):
+                (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.file(entry.path), folder / entry.path)
+    parts, variant = write_variant(folder, engine, source.spec, recipe, weights)
+    return write_manifest(
+        folder,
+        progress,
+        name=name,
+        spec=source.spec,
+        recipe=manifest.recipe,
+        parts=parts,
+        variant=variant,
+        provenance=manifest.provenance,
+    )
+
+
+def _recipe(artifact: Artifact) -> Recipe:
+    try:
+        return Recipe(**artifact.manifest.recipe)
+    except (TypeError, InvalidArgument) as e:
+        raise ArtifactCorrupt(
+            f"{artifact.path}: the recipe is none ({e}); export the artifact again"
+        ) from None
+
+
+def _other_variant(artifact: Artifact, engine: str) -> Variant:
+    """The variant to convert.
+
+    Raises:
+        InvalidArgument: there is one for `engine` already.
+        ArtifactTooNew: its layout is one of a later version.
+        EngineError: there is none that this version knows.
+    """
+    variants = {variant.engine: variant for variant in artifact.manifest.variants}
+    have = ", ".join(variants) or "none"
+    if engine in variants:
+        other = next(name for name in ENGINES if name != engine)
+        raise InvalidArgument(
+            f"{artifact.path} is for engine {engine} already; choose --engine {other}, or copy it"
+        )
+    found = next((variants[name] for name in ENGINES if name in variants), None)
+    if found is None:
+        raise EngineError(
+            f"{artifact.path} has no variant for any of {', '.join(ENGINES)} (it has: {have}); "
+            "export it again from the checkpoint"
+        )
+    if (found.layout, found.layout_version) not in (("", 0), (LAYOUT, VERSION)):
+        raise ArtifactTooNew(
+            f"{artifact.path}: layout {found.layout!r}, version {found.layout_version}, of the weights for "
+            f"{found.engine} is not known here; upgrade with pip install --upgrade edgewise"
+        )
+    return found

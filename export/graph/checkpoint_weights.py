@@ -1,0 +1,107 @@
+"""Weights read from a checkpoint, checked, and quantized as the recipe says."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+
+from edge.errors import TensorError
+from export.checkpoint.tensor import LazyTensor
+from export.quantize import METHODS, Quantized, Recipe
+from export.quantize.method import Rows
+
+# Elements of a few rows in flight: 4 MB of float32.
+_ELEMENTS = 1 << 20
+# The largest weight of each kind. Far above any real one, squares of a block's weights overflow float32.
+_LARGEST = {"fp32": float(np.finfo(np.float32).max), "fp16": 65504.0, "int8": 1e15, "int4": 1e15}
+
+Progress = Callable[[int], None]
+
+
+class CheckpointWeights:
+    """A `WeightSource`; `progress` is told the checkpoint's bytes that were worked through since the last call."""
+
+    def __init__(self, tensors: Mapping[str, LazyTensor], recipe: Recipe, progress: Progress) -> None:
+        self._tensors, self._recipe, self._progress = tensors, recipe, progress
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See `WeightSource.shape`."""
+        return self._tensors[name].shape
+
+    def vector(self, name: str) -> Rows:
+        """See `WeightSource.vector`."""
+        tensor = self._tensors[name]
+        values = _read(tensor, 0, tensor.shape[0], "fp32")
+        self._progress(tensor.nbytes)
+        return values
+
+    def floats(self, name: str) -> Iterator[Rows]:
+        """See `WeightSource.floats`."""
+        tensor = self._tensors[name]
+        for start, stop in _spans(tensor):
+            yield _read(tensor, start, stop, self._recipe.weights)
+            self._progress(_nbytes(tensor, start, stop))
+
+    def quantized(self, name: str) -> Iterator[Quantized]:
+        """See `WeightSource.quantized`; on every core, at most a few parts at a time in memory."""
+        tensor, recipe, method = self._tensors[name], self._recipe, METHODS[self._recipe.method]
+        padding = -tensor.shape[1] % recipe.block
+
+        def work(start: int, stop: int) -> Quantized:
+            rows = _read(tensor, start, stop, recipe.weights)
+            if padding:
+                rows = np.pad(rows, ((0, 0), (0, padding)))
+            return method.quantize(name, start, rows, recipe.bits, recipe.block, recipe.zero_points)
+
+        workers = len(os.sched_getaffinity(0))
+        pending: deque[tuple[int, Future[Quantized]]] = deque()
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                spans = _spans(tensor)
+                while True:
+                    for start, stop in islice(spans, workers + 1 - len(pending)):
+                        pending.append((_nbytes(tensor, start, stop), pool.submit(work, start, stop)))
+                    if not pending:
+                        return
+                    nbytes, future = pending.popleft()
+                    yield future.result()
+                    self._progress(nbytes)
+            finally:
+                for _, future in pending:
+                    future.cancel()
+
+
+def _read(tensor: LazyTensor, start: int, stop: int, kind: str) -> Rows:
+    """Rows `start` to `stop`, sure to be finite and what weights of `kind` can hold.
+
+    Raises:
+        TensorError: naming the first value that is not, and where it is.
+    """
+    rows = tensor.rows(start, stop)
+    most = _LARGEST[kind]
+    # Written so that NaN, which no comparison holds for, fails.
+    if rows.max() <= most and rows.min() >= -most:
+        return rows
+    wrong = np.argwhere(~(np.abs(rows) <= most))[0]
+    value, where = rows[tuple(wrong)], [int(wrong[0]) + start, *map(int, wrong[1:])]
+    if np.isfinite(value) and kind == "fp16":
+        advice = f"more than the {most:g} of fp16; export with --weights fp32"
+    else:
+        advice = "which is no weight; the checkpoint is damaged, get it again from its publisher"
+    raise TensorError(f"tensor {tensor.name} holds {value:g} at {where}, {advice}")
+
+
+def _spans(tensor: LazyTensor) -> Iterator[tuple[int, int]]:
+    step = max(1, _ELEMENTS // math.prod(tensor.shape[1:]))
+    for start in range(0, tensor.shape[0], step):
+        yield start, min(start + step, tensor.shape[0])
+
+
+def _nbytes(tensor: LazyTensor, start: int, stop: int) -> int:
+    return tensor.nbytes * (stop - start) // tensor.shape[0]

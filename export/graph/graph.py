@@ -1,0 +1,137 @@
+"""A graph in the making: nodes, initializers, the model's inputs and outputs. The same for every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edge.artifact import ModelSpec
+from export.graph.builder import Value
+from export.graph.weights_file import Region
+
+# What ONNX Runtime 1.23.2, the newest for Python 3.10, loads.
+OPSET, IR_VERSION, OLDEST_ENGINE = 21, 10, "1.23.2"
+CONTRIB = "com.microsoft"
+
+
+class Graph:
+    """Inputs: input_ids int64 [1, tokens]; seqlens_k int32 [1] (tokens in all, less one);
+    total_sequence_length int32 [1]; logit_positions int64 [n]. Output: logits float32 [n, vocab]. The attention
+    adds those of the cache.
+    """
+
+    def __init__(self, spec: ModelSpec, domains: Sequence[str]) -> None:
+        """`domains` are those of operators that are not ONNX's own."""
+        self._spec = spec
+        self._domains = domains
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._named: set[str] = set()
+        self._inputs = [
+            _info("input_ids", TensorProto.INT64, [1, "tokens"]),
+            _info("seqlens_k", TensorProto.INT32, [1]),
+            _info("total_sequence_length", TensorProto.INT32, [1]),
+            _info("logit_positions", TensorProto.INT64, ["positions"]),
+        ]
+        self._outputs = [_info("logits", TensorProto.FLOAT, ["positions", spec.vocab_size])]
+        self._needs = {OLDEST_ENGINE}
+
+    @property
+    def requires(self) -> str:
+        """The oldest ONNX Runtime that runs the graph rightly."""
+        return max(self._needs, key=lambda version: [int(part) for part in version.split(".")])
+
+    def need(self, version: str) -> None:
+        """The graph is not right on an ONNX Runtime older than `version`."""
+        self._needs.add(version)
+
+    def input(self, name: str, shape: Sequence[int | str]) -> Value:
+        """A further float32 input of the model."""
+        self._inputs.append(_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, name: str, shape: Sequence[int | str]) -> Value:
+        """A further float32 output of the model."""
+        self._outputs.append(_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def first(self, name: str) -> bool:
+        """Whether `name` is asked about for the first time: for nodes that several others share."""
+        new = name not in self._named
+        self._named.add(name)
+        return new
+
+    def node(
+        self, op: str, inputs: Sequence[Value], output: Value, /, *, domain: str = "", **attributes: Any
+    ) -> Value:
+        """Add a node with one output, which names it."""
+        self.nodes(op, inputs, [output], domain=domain, **attributes)
+        return output
+
+    def nodes(
+        self,
+        op: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        /,
+        *,
+        name: str | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> None:
+        """Add a node with several outputs, named after the first. Inputs missing at the end are left out."""
+        inputs = list(inputs)
+        while not inputs[-1]:
+            inputs.pop()
+        node = helper.make_node(op, inputs, list(outputs), name or outputs[0], domain=domain)
+        # Not as keywords of make_node: an operator may have an attribute `inputs`.
+        node.attribute.extend(helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self._nodes.append(node)
+
+    def simplified_norm(self, x: Value, scale: Value, output: Value) -> Value:
+        """RMS norm along the last axis."""
+        # Registered in ONNX's own domain by ONNX Runtime.
+        return self.node(
+            "SimplifiedLayerNormalization", [x, scale], output, axis=-1, epsilon=self._spec.norm_eps
+        )
+
+    def wanted(self, x: Value) -> Value:
+        """Rows [n, width] of x [1, tokens, width] at the logit positions."""
+        rows = self.node("Squeeze", [x, self.ints("batch_axis", [0])], f"{x}.tokens")
+        return self.node("Gather", [rows, "logit_positions"], f"{x}.wanted", axis=0)
+
+    def initializer(self, name: str, region: Region, shape: tuple[int, ...] | None = None) -> Value:
+        """What was stored in `region`, seen as `shape`, which may hold one -1."""
+        if name not in self._initializers:
+            if shape and -1 in shape:
+                elements = int(np.prod(region.shape, dtype=np.int64))
+                rest = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
+                shape = tuple(elements // rest if n == -1 else n for n in shape)
+            self._initializers[name] = region.tensor(name, shape)
+        return name
+
+    def ints(self, name: str, values: Sequence[int]) -> Value:
+        """A small constant, int64."""
+        if name not in self._initializers:
+            self._initializers[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+        return name
+
+    def model(self) -> onnx.ModelProto:
+        """The finished graph, its weights in the weights file."""
+        graph = helper.make_graph(
+            self._nodes,
+            "decoder",
+            self._inputs,
+            self._outputs,
+            initializer=list(self._initializers.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(d, 1) for d in self._domains)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edgewise")
+
+
+def _info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
