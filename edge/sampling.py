@@ -17,9 +17,12 @@ from edge.errors import EngineFailed, InvalidArgument
 _COLDEST = 1e-6
 # Larger parameters act as this does, which float32 still holds.
 _HUGE = 1e30
-_LARGEST = np.finfo(np.float32).max
-# So few weights are sorted at once; more of them are halved first.
-_SORTED_AT_ONCE = 256
+_LARGEST = float(np.finfo(np.float32).max)
+# Tokens below `share` / vocabulary of the likeliest are left out before the arithmetic: its weight is 1, and theirs are
+# less than `share` all together. On the first share top_k and top_p seldom depend, and where they do, the second is
+# taken: half the last bit of a float32 1, lost in rounding anyway.
+_FEW = 2.0**-17
+_LOST = 2.0**-24
 # A running sum over the vocabulary is slow, sums of blocks are not.
 _BLOCK = 512
 
@@ -90,14 +93,16 @@ class Sampler:
         sampling.check_vocabulary(vocab)
         self.sampling = sampling
         self.vocab = vocab
-        # Kept, since fresh memory of this size costs more than the arithmetic done in it.
-        self._ids = np.arange(vocab)
-        self._scores = np.empty(vocab, np.float32)
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
         self._bias_ids = np.fromiter(sampling.logit_bias.keys(), np.int64)
         bias = np.fromiter(sampling.logit_bias.values(), np.float64)
         self._bias = np.clip(bias, -_HUGE, _HUGE).astype(np.float32)
         self._penalty = np.float32(min(max(sampling.repetition_penalty, 1 / _HUGE), _HUGE))
+        # Kept, since fresh memory of this size costs more than the arithmetic done in it.
+        changes = len(self._bias_ids) > 0 or self._penalty != 1
+        self._changed = np.empty(vocab if changes else 0, np.float32)
+        self._scores = np.empty(vocab, np.float32)
+        self._likely = np.empty(vocab, np.bool_)
 
     def pick(self, logits: NDArray[np.float32], history: Sequence[int]) -> int:
         """The next token, given float32 logits [vocab] and every token before it.
@@ -119,8 +124,8 @@ class Sampler:
         sampling = self.sampling
         logits = self._processed(logits, history)
         best = int(logits.argmax())
-        top = logits[best]
-        if not np.isfinite(top):  # argmax finds the first NaN
+        top = float(logits[best])
+        if not math.isfinite(top):  # argmax finds the first NaN
             raise EngineFailed(
                 f"the logit of token {best} is {top}; check the artifact with: edge verify, "
                 "then report the model"
@@ -128,78 +133,110 @@ class Sampler:
         if sampling.temperature < _COLDEST:
             return np.array([best]), np.ones(1, np.float32)
 
-        ids, scores = self._ids, self._scores
-        with np.errstate(over="ignore"):  # minus infinity is as good as the number it stands for
-            np.subtract(logits, top, out=scores)  # at most 0, so that exp cannot overflow
-            np.divide(scores, np.float32(min(sampling.temperature, _HUGE)), out=scores)
-        if 0 < sampling.top_k < len(scores):
-            least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
-            ids = np.flatnonzero(scores >= least)
-            scores = scores[ids]
-        weights = np.exp(scores, out=scores)
-        if sampling.top_p < 1:
-            kept = _top_p(weights, sampling.top_p)
-            ids, weights = ids[kept], weights[kept]
+        sure = False
+        if sampling.top_k > 0 or sampling.top_p < 1:
+            ids, weights, sure = self._chosen(logits, top, _FEW)
+        if not sure:
+            ids, weights, _ = self._chosen(logits, top, _LOST)
         if sampling.min_p > 0:
-            kept = np.flatnonzero(weights >= np.float32(sampling.min_p))
+            kept = (weights >= np.float32(sampling.min_p)).nonzero()[0]
             ids, weights = ids[kept], weights[kept]
         return ids, weights
 
+    def _chosen(
+        self, logits: NDArray[np.float32], top: float, share: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
+        """Ids that top_k and top_p keep, their weights, and whether tokens beyond `share` could not change them."""
+        sampling = self.sampling
+        temperature = float(min(sampling.temperature, _HUGE))
+        ids = self._above(logits, top - temperature * math.log(self.vocab / share))
+        if ids is None:
+            scores = self._scores
+            with np.errstate(over="ignore"):  # minus infinity is as good as the number it stands for
+                np.subtract(logits, top, out=scores)
+                np.divide(scores, temperature, out=scores)
+        else:
+            scores = logits[ids]
+            scores -= top  # at most 0, so that exp cannot overflow
+            scores /= temperature
+        beyond = 0.0 if ids is None or 0 < sampling.top_k <= len(ids) else share
+        if 0 < sampling.top_k < len(scores):
+            least = np.partition(scores, -sampling.top_k)[-sampling.top_k]
+            kept = (scores >= least).nonzero()[0]
+            ids, scores = kept if ids is None else ids[kept], scores[kept]
+        weights = np.exp(scores, out=scores)
+        sure = beyond == 0
+        if sampling.top_p < 1:
+            kept, sure = _top_p(weights, float(sampling.top_p), beyond)
+            ids, weights = kept if ids is None else ids[kept], weights[kept]
+        return np.arange(self.vocab) if ids is None else ids, weights, sure
+
+    def _above(self, logits: NDArray[np.float32], least: float) -> NDArray[np.intp] | None:
+        """Ids of logits of at least `least`, and perhaps some just below; None where it pays to take them all."""
+        # Lower by what rounding to float32 could add.
+        least = max(least - 2**-23 * abs(least), -_LARGEST)
+        np.greater_equal(logits, np.float32(least), out=self._likely)
+        if np.count_nonzero(self._likely) > len(logits) // 3:  # gathering them would cost more than it spares
+            return None
+        return self._likely.nonzero()[0]
+
     def _processed(self, logits: NDArray[np.float32], history: Sequence[int]) -> NDArray[np.float32]:
-        penalty = self._penalty
-        if not len(self._bias_ids) and penalty == 1:
+        if not len(self._changed):
             return logits
-        logits = logits.copy()
-        logits[self._bias_ids] += self._bias
+        np.copyto(self._changed, logits)
+        logits = self._changed
+        if len(self._bias_ids):
+            logits[self._bias_ids] += self._bias
+        penalty = self._penalty
         if penalty != 1 and len(history):
             seen = np.asarray(history)
             values = logits[seen]
             with np.errstate(over="ignore"):
                 values = np.where(values < 0, values * penalty, values / penalty)
-            logits[seen] = np.clip(values, -_LARGEST, _LARGEST)
+            np.maximum(values, -_LARGEST, out=values)
+            logits[seen] = np.minimum(values, _LARGEST, out=values)
         return logits
 
 
-def _top_p(weights: NDArray[np.float32], top_p: float) -> NDArray[np.intp]:
+def _top_p(weights: NDArray[np.float32], top_p: float, beyond: float) -> tuple[NDArray[np.intp], bool]:
     """Indices of the likeliest weights: each for which the sum of those before it is below `top_p` of all.
 
-    Of equal weights the first comes first, as for greedy; transformers leaves that open.
+    Of equal weights the first comes first, as for greedy; transformers leaves that open. And whether they are
+    the same if there are unlikelier weights besides, up to `beyond` in sum.
     """
     total = float(weights.sum(dtype=np.float64))
-    wanted = top_p * total
     # Weights this small sum to at most 1 - top_p of all together, so none of them is wanted.
-    pool = np.flatnonzero(weights > (1 - top_p) * total / len(weights) * (1 - 1e-6))
-    kept: list[NDArray[np.intp]] = []
-    while len(pool) > _SORTED_AT_ONCE:
-        some = weights[pool]
-        likely = some > np.partition(some, len(some) // 2)[len(some) // 2]
-        if not likely.any():
-            break  # half of them are equal: their order decides
-        reached = float(some[likely].sum(dtype=np.float64))
-        if reached < wanted:
-            kept.append(pool[likely])
-            wanted -= reached
-            pool = pool[~likely]
-        else:
-            pool = pool[likely]
+    pool: NDArray[np.intp] = (weights > (1 - top_p) * total / len(weights) * (1 - 1e-6)).nonzero()[0]
     some = weights[pool]
-    order = np.lexsort((pool, -some))
-    before = np.cumsum(some[order], dtype=np.float64) - some[order]
-    kept.append(pool[order[before < wanted]])
-    return np.concatenate(kept)
+    falling = np.sort(some)[::-1]
+    sums = falling.cumsum(dtype=np.float64)
+    before = int(sums.searchsorted(top_p * total))
+    sure = beyond == 0 or before == sums.searchsorted(top_p * (total + beyond)) < len(sums)
+    wanted = min(before + 1, len(sums))
+    least = falling[wanted - 1]
+    kept = (some >= least).nonzero()[0]
+    if len(kept) > wanted:  # of those as likely as the least, the last are too many
+        equal = (some[kept] == least).nonzero()[0]
+        kept = np.delete(kept, equal[wanted - len(kept) :])
+    return pool[kept], bool(sure)
 
 
 def _draw(weights: NDArray[np.float32], uniform: float) -> int:
     """An index, each as likely as its weight, chosen by `uniform` in [0, 1)."""
-    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
-    target = min(uniform * blocks[-1], np.nextafter(blocks[-1], 0))
-    block = int(np.searchsorted(blocks, target, side="right"))
-    inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
-    target -= blocks[block - 1] if block else 0.0
-    at = int(np.searchsorted(np.cumsum(inside, dtype=np.float64), target, side="right"))
-    if at == len(inside):  # rounding: the block's own sum fell short of the target
-        at = int(np.flatnonzero(inside)[-1])
-    return block * _BLOCK + at
+    start = 0
+    if len(weights) > _BLOCK:
+        blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)).cumsum(dtype=np.float64)
+        target = min(uniform * blocks[-1], np.nextafter(blocks[-1], 0))
+        block = int(blocks.searchsorted(target, side="right"))
+        before = blocks[block - 1] if block else 0.0
+        uniform = (target - before) / (blocks[block] - before)
+        start = block * _BLOCK
+        weights = weights[start : start + _BLOCK]
+    sums = weights.cumsum(dtype=np.float64)
+    at = int(sums.searchsorted(uniform * sums[-1], side="right"))
+    if at == len(sums):  # rounding: one that has weight must come
+        at = int(weights.nonzero()[0][-1])
+    return start + at
 
 
 def _check_number(name: str, value: Any, allowed: Callable[[Any], bool], range_: str) -> None:

@@ -106,6 +106,74 @@ def assert_equal_but_for_ties(
     assert np.abs(either[only_one] - last).max(initial=0) < bound
 
 
+def definition(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
+    """Probabilities [vocab] without penalty and bias, in float64 and with a full sort."""
+    scores = (logits.astype(np.float64) - logits.max()) / sampling.temperature
+    p = np.exp(scores)
+    if 0 < sampling.top_k < len(p):
+        p[scores < np.sort(scores)[-sampling.top_k]] = 0
+    order = np.argsort(-p, kind="stable")
+    before = np.cumsum(p[order]) - p[order]
+    p[order[before >= sampling.top_p * p.sum()]] = 0
+    p[p < sampling.min_p] = 0
+    return np.asarray(p / p.sum())
+
+
+@st.composite
+def hard_cases(draw: st.DrawFn) -> tuple[Floats, Sampling]:
+    """Few likely tokens above many unlikely ones, at all distances from what is left out; ties, masks, extremes."""
+    vocab = draw(st.sampled_from([1, 2, 40, 700, 5000]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    temperature = draw(st.sampled_from([1e-5, 0.05, 0.6, 1.0, 1e4]))
+    scores = np.full(vocab, -draw(st.floats(0, 45))) + random.standard_normal(vocab) * draw(
+        st.sampled_from([0.0, 0.01, 5.0])
+    )
+    for at in random.integers(vocab, size=draw(st.integers(0, 60))):
+        scores[at] = -random.integers(0, 12) / 4
+    scores[random.random(vocab) < draw(st.sampled_from([0.0, 0.1, 0.99]))] = -np.inf
+    scores[random.integers(vocab)] = 0
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=draw(st.sampled_from([0, 0, 1, 5, 40, 10**9])),
+        top_p=draw(st.sampled_from([1.0, 0.999999, 0.95, 0.5, 1e-9])),
+        min_p=draw(st.sampled_from([0.0, 0.0, 0.1])),
+    )
+    # Near 0, so that float32 holds the scores exactly enough at every temperature.
+    return (scores * temperature).astype(np.float32), sampling
+
+
+@settings(deadline=None, max_examples=500)
+@given(hard_cases())
+def test_distributions_are_those_of_the_definition(case: tuple[Floats, Sampling]) -> None:
+    logits, sampling = case
+    assume(not at_an_edge(logits, sampling, []))
+    theirs = definition(logits, sampling)
+    ours = probabilities(Sampler(sampling, len(logits)), logits, [])
+    assert np.abs(ours - theirs).max() < 2e-6
+
+
+@pytest.mark.parametrize("vocab", [600, 152_000])
+@pytest.mark.parametrize("kept", [1, 2])
+def test_the_unlikely_count_where_top_p_depends_on_them(vocab: int, kept: int) -> None:
+    tail = 6e-6
+    p = np.full(vocab, tail / (vocab - 2))
+    p[[5, 7]] = [1, 0.25]
+    # The first alone reaches top_p of the two, but not of all.
+    top_p = 1 / (1.25 + tail / 2) if kept == 2 else 1 / (1.25 + 2 * tail)
+    ids, _ = Sampler(Sampling(temperature=1.0, top_p=top_p), vocab).candidates(
+        np.log(p).astype(np.float32), []
+    )
+    assert ids.tolist() == [5, 7][:kept]
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_few_likely_tokens_do_not_hide_the_rest(top_k: int) -> None:
+    logits = np.full(1000, -22.0, np.float32)
+    logits[3] = 0
+    ids, _ = Sampler(Sampling(temperature=1.0, top_k=top_k), 1000).candidates(logits, [])
+    assert len(ids) == 1000  # as likely as the third: all others
+
+
 @pytest.mark.parametrize("spread", [0.01, 3.0])
 @pytest.mark.parametrize("top_p", [0.3, 0.95])
 def test_a_large_vocabulary(spread: float, top_p: float) -> None:
