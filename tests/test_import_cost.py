@@ -34,3 +34,11 @@ def test_unwanted_modules_are_not_imported(code: str, unwanted: set[str]) -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert modules & unwanted == set()
+
+
+def test_the_library_of_kernels_is_not_loaded() -> None:
+    program = (
+        "import edge, runtimes; [getattr(edge, name) for name in edge.__all__]; "
+        "assert 'libedgewise_kernels' not in open('/proc/self/maps').read()"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)

@@ -29,7 +29,7 @@ def test_json(run_edge: Run, tiny_artifact: Path) -> None:
     assert ended.err == ""
     report = ended.json
     assert (report["prompt_tokens"], report["completion_tokens"], report["rounds"]) == (16, 4, 2)
-    assert (report["engine"], report["threads"]) == ("onnxruntime", 1)
+    assert (report["engine"], report["isa"], report["threads"]) == ("onnxruntime", "", 1)
     assert set(report["timings"]) == {"load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"}
     assert set(report["memory"]) == {"peak_rss_bytes", "kv_bytes", "weight_bytes"}
     assert all(value > 0 for part in ("timings", "memory") for value in report[part].values())
