@@ -14,8 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export import export
+from edge.errors import KernelsMissing
+from export import convert, export
 from export.quantize import METHODS
+from runtimes.kernels.library import load_library
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import PROMPT, TOKENS, reference_logits, reference_model
 from tests.logits import engine_logits, opened, relative_error
@@ -141,6 +143,20 @@ def test_only_the_activations_differ(exported: Exported, tmp_path: Path) -> None
     float_activations(exact)
     with opened(exact) as engine:
         assert relative_error(engine_logits(engine, TOKENS, PROMPT), expected) <= EXACT
+
+
+def test_on_our_kernels_only_the_activations_differ(exported: Exported, tmp_path: Path) -> None:
+    try:
+        load_library()
+    except KernelsMissing as e:
+        pytest.skip(str(e))
+    expected = reference_logits(exported.model, TOKENS, PROMPT)
+    convert(exported.artifact, tmp_path / "cpu.edge", engine="cpu")
+    with opened(tmp_path / "cpu.edge") as engine:
+        assert engine.name == "cpu"
+        ours = engine_logits(engine, TOKENS, PROMPT)
+    assert relative_error(ours, expected) <= WORST
+    assert np.abs(ours - expected).mean() / np.abs(expected).max() <= TYPICAL
 
 
 def test_every_product_is_that_of_the_dequantized_weights(exported: Exported, tmp_path: Path) -> None:
