@@ -1,0 +1,66 @@
+// AVX-512 with VNNI: all 16 rows of a panel in one vector.
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes {
+  static constexpr int width = 16;
+  using Codes = __m512i;
+  using Four = __m512i;
+  using Ints = __m512i;
+  using Floats = __m512;
+
+  static Codes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static Four broadcast(const int8_t* a) {
+    int32_t four;
+    __builtin_memcpy(&four, a, 4);
+    return _mm512_set1_epi32(four);
+  }
+  static Codes low(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
+  static Codes high(Codes c) { return low(_mm512_srli_epi16(c, 4)); }
+
+  static Floats bfloat16(const uint8_t* p) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static Ints zeros4(const uint8_t* p, int) {
+    const __m128i both = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    const __m128i mask = _mm_set1_epi8(15);
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(both, 4), mask);
+    return _mm512_cvtepu8_epi32(_mm_unpacklo_epi64(_mm_and_si128(both, mask), high));
+  }
+  static Ints zeros8(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+
+  static Ints splat(int32_t x) { return _mm512_set1_epi32(x); }
+  static Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static Ints minus(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+  static Ints times(Ints a, int32_t x) { return _mm512_mullo_epi32(a, splat(x)); }
+  static Floats floats(Ints a) { return _mm512_cvtepi32_ps(a); }
+  static Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats product(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats scaled(Floats a, float x) { return _mm512_mul_ps(a, _mm512_set1_ps(x)); }
+
+  static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+
+  static constexpr int offset(int) { return 0; }
+  template <int bits>
+  struct Dot {
+    __m512i total = _mm512_setzero_si512();
+    void add(__m512i codes, __m512i a) { total = _mm512_dpbusd_epi32(total, codes, a); }
+    __m512i sum() const { return total; }
+  };
+};
+
+#include "activations.h"
+#include "multiply.h"
+
+}  // namespace
+
+const Kernels kAvx512Vnni = {"avx512vnni", quantize, multiply, gate};
+
+}  // namespace edgewise

@@ -1,0 +1,24 @@
+// AVX-VNNI: 8 rows a vector, four products of 8 bits summed in one instruction.
+#include "lanes_256.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes : Lanes256 {
+  static constexpr int offset(int) { return 0; }
+  template <int bits>
+  struct Dot {
+    __m256i total = _mm256_setzero_si256();
+    void add(__m256i codes, __m256i a) { total = _mm256_dpbusd_avx_epi32(total, codes, a); }
+    __m256i sum() const { return total; }
+  };
+};
+
+#include "activations.h"
+#include "multiply.h"
+
+}  // namespace
+
+const Kernels kAvxVnni = {"avxvnni", quantize, multiply, gate};
+
+}  // namespace edgewise

@@ -1,0 +1,76 @@
+#include "isa.h"
+
+#include <atomic>
+#include <cstdlib>
+
+#if defined(EDGEWISE_X86)
+#include <cpuid.h>
+#endif
+
+namespace edgewise {
+namespace {
+
+#ifdef EDGEWISE_EMULATE
+// Every set's source is compiled to plain code, so every CPU runs it.
+bool has_avx2() { return true; }
+bool has_avxvnni() { return true; }
+bool has_avx512vnni() { return true; }
+#elif defined(EDGEWISE_X86)
+bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+bool has_avxvnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+}
+bool has_avx512vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+std::vector<const Kernels*> detect() {
+  std::vector<const Kernels*> found{&kPlain};
+#ifdef EDGEWISE_X86
+  if (has_avx2()) found.push_back(&kAvx2);
+  if (has_avxvnni()) found.push_back(&kAvxVnni);
+  if (has_avx512vnni()) found.push_back(&kAvx512Vnni);
+#endif
+  return found;
+}
+
+const Kernels* first_choice() {
+  if (const char* name = std::getenv("EDGEWISE_ISA"))
+    for (const Kernels* k : runnable())
+      if (std::string(k->name) == name) return k;
+  return runnable().back();
+}
+
+std::atomic<const Kernels*>& chosen() {
+  static std::atomic<const Kernels*> value{first_choice()};
+  return value;
+}
+
+}  // namespace
+
+const std::vector<const Kernels*>& runnable() {
+  static const auto& found = *new std::vector<const Kernels*>(detect());
+  return found;
+}
+
+const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
+
+Chosen choose(const std::string& name) {
+  if (name == "auto") {
+    chosen() = runnable().back();
+    return Chosen::ok;
+  }
+  for (const Kernels* k : runnable())
+    if (name == k->name) {
+      chosen() = k;
+      return Chosen::ok;
+    }
+  const bool known = name == "avx2" || name == "avxvnni" || name == "avx512vnni";
+  return known ? Chosen::lacking : Chosen::unknown;
+}
+
+}  // namespace edgewise

@@ -1,0 +1,52 @@
+// What AVX2 and AVX-VNNI have in common: 8 rows a 256-bit vector. For sources compiled for one of the two only.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes256 {
+  static constexpr int width = 8;
+  using Codes = __m256i;
+  using Four = __m256i;
+  using Ints = __m256i;
+  using Floats = __m256;
+
+  static Codes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static Four broadcast(const int8_t* a) {
+    int32_t four;
+    __builtin_memcpy(&four, a, 4);
+    return _mm256_set1_epi32(four);
+  }
+  static Codes low(Codes c) { return _mm256_and_si256(c, _mm256_set1_epi8(15)); }
+  static Codes high(Codes c) { return low(_mm256_srli_epi16(c, 4)); }
+
+  static Floats bfloat16(const uint8_t* p) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+  }
+  static Ints zeros4(const uint8_t* p, int part) {
+    const __m256i both = zeros8(p);
+    return _mm256_and_si256(part ? _mm256_srli_epi32(both, 4) : both, _mm256_set1_epi32(15));
+  }
+  static Ints zeros8(const uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+
+  static Ints splat(int32_t x) { return _mm256_set1_epi32(x); }
+  static Ints plus(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static Ints minus(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
+  static Ints times(Ints a, int32_t x) { return _mm256_mullo_epi32(a, splat(x)); }
+  static Floats floats(Ints a) { return _mm256_cvtepi32_ps(a); }
+  static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+  static Floats product(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  static Floats scaled(Floats a, float x) { return _mm256_mul_ps(a, _mm256_set1_ps(x)); }
+
+  static void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+};
+
+}  // namespace
+}  // namespace edgewise

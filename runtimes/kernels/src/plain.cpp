@@ -1,0 +1,102 @@
+// Plain C++ for any CPU.
+#include "kernels.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes {
+  static constexpr int width = kPanelRows;
+  struct Codes {
+    uint8_t bytes[4 * width];
+  };
+  struct Ints {
+    int32_t of[width];
+  };
+  struct Floats {
+    float of[width];
+  };
+  using Four = const int8_t*;
+
+  template <class Out, class F>
+  static Out each(F f) {
+    Out out;
+    for (int r = 0; r < width; ++r) out.of[r] = f(r);
+    return out;
+  }
+
+  static Codes load(const uint8_t* p) {
+    Codes c;
+    __builtin_memcpy(c.bytes, p, sizeof c.bytes);
+    return c;
+  }
+  static Four broadcast(const int8_t* a) { return a; }
+  static Codes low(Codes c) {
+    for (uint8_t& byte : c.bytes) byte &= 15;
+    return c;
+  }
+  static Codes high(Codes c) {
+    for (uint8_t& byte : c.bytes) byte >>= 4;
+    return c;
+  }
+
+  static Floats bfloat16(const uint8_t* p) {
+    return each<Floats>([p](int r) {
+      const uint32_t bits = static_cast<uint32_t>(p[2 * r + 1] << 8 | p[2 * r]) << 16;
+      float v;
+      __builtin_memcpy(&v, &bits, 4);
+      return v;
+    });
+  }
+  static Ints zeros4(const uint8_t* p, int) {
+    return each<Ints>([p](int r) { return r < 8 ? p[r] & 15 : p[r - 8] >> 4; });
+  }
+  static Ints zeros8(const uint8_t* p) {
+    return each<Ints>([p](int r) { return p[r]; });
+  }
+
+  static Ints splat(int32_t x) {
+    return each<Ints>([x](int) { return x; });
+  }
+  static Ints plus(const Ints& a, const Ints& b) {
+    return each<Ints>([&](int r) { return a.of[r] + b.of[r]; });
+  }
+  static Ints minus(const Ints& a, const Ints& b) {
+    return each<Ints>([&](int r) { return a.of[r] - b.of[r]; });
+  }
+  static Ints times(const Ints& a, int32_t x) {
+    return each<Ints>([&](int r) { return a.of[r] * x; });
+  }
+  static Floats floats(const Ints& a) {
+    return each<Floats>([&](int r) { return static_cast<float>(a.of[r]); });
+  }
+  static Floats plus(const Floats& a, const Floats& b) {
+    return each<Floats>([&](int r) { return a.of[r] + b.of[r]; });
+  }
+  static Floats product(const Floats& a, const Floats& b) {
+    return each<Floats>([&](int r) { return a.of[r] * b.of[r]; });
+  }
+  static Floats scaled(const Floats& a, float x) {
+    return each<Floats>([&](int r) { return a.of[r] * x; });
+  }
+  static void store(float* p, const Floats& v) { __builtin_memcpy(p, v.of, sizeof v.of); }
+
+  static constexpr int offset(int) { return 0; }
+  template <int bits>
+  struct Dot {
+    Ints total = {};
+    void add(const Codes& codes, Four a) {
+      for (int r = 0; r < width; ++r)
+        for (int j = 0; j < 4; ++j) total.of[r] += codes.bytes[4 * r + j] * a[j];
+    }
+    Ints sum() const { return total; }
+  };
+};
+
+#include "activations.h"
+#include "multiply.h"
+
+}  // namespace
+
+const Kernels kPlain = {"plain", quantize, multiply, gate};
+
+}  // namespace edgewise
