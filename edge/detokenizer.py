@@ -68,10 +68,10 @@ class Decoding:
         """Bytes that `token` stands for; `first` if no token came before it."""
         if self.byte_level:
             table = _byte_of_character()
-            # A token with any character outside of the table was added as it is spelled.
-            if all(c in table for c in token):
-                return bytes(table[c] for c in token)
-            return token.encode()
+            try:
+                return bytes([table[c] for c in token])
+            except KeyError:  # a token with a character outside of the table was added as it is spelled
+                return token.encode()
         if first and self.drop_first:
             token = token.replace(self.drop_first, "")
         for old, new in self.replace:

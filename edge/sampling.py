@@ -23,6 +23,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 # taken: half the last bit of a float32 1, lost in rounding anyway.
 _FEW = 2.0**-17
 _LOST = 2.0**-24
+_CERTAIN = np.ones(1, np.float32)
+_CERTAIN.setflags(write=False)
 # A running sum over the vocabulary is slow, sums of blocks are not.
 _BLOCK = 512
 
@@ -131,7 +133,7 @@ class Sampler:
                 "then report the model"
             )
         if sampling.temperature < _COLDEST:
-            return np.array([best]), np.ones(1, np.float32)
+            return np.array([best]), _CERTAIN
 
         sure = False
         if sampling.top_k > 0 or sampling.top_p < 1:

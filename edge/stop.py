@@ -19,12 +19,13 @@ class StopStrings:
             if not isinstance(stop, str) or not stop:
                 raise InvalidArgument(f"stop has {stop!r}; give texts of at least one character")
         self._matchers = [_Matcher(stop) for stop in stops]
+        self._begin = frozenset(stop[0] for stop in stops)
         self._held = ""
         self.stopped = False
 
     def push(self, piece: str) -> str:
         """Text that can be shown now that `piece` has come; sets `stopped` if it completed a stop string."""
-        if not self._matchers:
+        if not self._held and self._begin.isdisjoint(piece):
             return piece
         text = self._held + piece
         for at, char in enumerate(piece, len(self._held) + 1):
