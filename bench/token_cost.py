@@ -234,7 +234,7 @@ def main() -> None:
     rows = []
     for path in args.artifacts:
         with edge.load(path, engine=args.engine, threads=args.threads, context=_CONTEXT) as model:
-            prompt = model.encode(held_out_text()[:2000])
+            prompt = model.encode(held_out_text()[:200])
             vocab = model.spec.vocab_size
             rows += measure(
                 path.stem[:25], model.engine, vocab, model.tokenizer, prompt, args.tokens, args.rounds
