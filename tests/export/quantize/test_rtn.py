@@ -13,7 +13,7 @@ CASES = [
     (bits, block, zero_points) for bits in (4, 8) for block in (32, 64, 128) for zero_points in (False, True)
 ]
 TINY = float(np.finfo(np.float32).tiny)
-# Half a step of bfloat16. A least-squares scale that is off by this part adds its square of Σx² to the error.
+# Half a step of bfloat16. A least-squares scale that is off by this part adds its square of Σwx² to the error.
 HALF_STEP = 2.0**-8
 
 
@@ -47,8 +47,16 @@ def plain(rows: Rows, bits: int, block: int, zero_points: bool) -> np.ndarray:
     return (np.rint(x / scale) * scale).reshape(rows.shape)
 
 
-def squared_error(rows: Rows, restored: np.ndarray, block: int) -> np.ndarray:
-    return ((rows.astype(np.float64) - restored) ** 2).reshape(-1, block).sum(1)
+def importance(rows: Rows, block: int) -> np.ndarray:
+    """Weights of the squares [blocks, block]: |x| and the root mean square, relative to the block's largest."""
+    x = np.abs(rows.astype(np.float64)).reshape(-1, block)
+    largest = np.maximum(x.max(1, keepdims=True), 1e-300)
+    return x / largest + np.sqrt(((x / largest) ** 2).mean(1, keepdims=True))
+
+
+def weighted_error(rows: Rows, restored: np.ndarray, block: int) -> np.ndarray:
+    error = (rows.astype(np.float64) - restored).reshape(-1, block)
+    return (importance(rows, block) * error**2).sum(1)
 
 
 def rows_of(kind: str, block: int) -> Rows:
@@ -91,33 +99,33 @@ KINDS = (
 @pytest.mark.parametrize("kind", KINDS)
 def test_never_worse_than_plain_rounding(kind: str, bits: int, block: int, zero_points: bool) -> None:
     rows = rows_of(kind, block)
-    ours = squared_error(rows, quantized(rows, bits, block, zero_points).dequantize(bits), block)
-    theirs = squared_error(rows, plain(rows, bits, block, zero_points), block)
-    power = (rows.astype(np.float64) ** 2).reshape(-1, block).sum(1)
-    # Trials are compared in float32, which tells errors apart down to 3e-7 of Σx².
+    ours = weighted_error(rows, quantized(rows, bits, block, zero_points).dequantize(bits), block)
+    theirs = weighted_error(rows, plain(rows, bits, block, zero_points), block)
+    power = weighted_error(rows, np.zeros_like(rows), block)
+    # Trials are compared in float32, which tells errors apart down to 3e-7 of Σwx².
     assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power).all()
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_clearly_better_where_weights_are_normal(bits: int) -> None:
     rows = rows_of("normal", 32)
-    ours = squared_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
-    assert ours < (0.75 if bits == 4 else 0.95) * squared_error(rows, plain(rows, bits, 32, False), 32).sum()
+    ours = weighted_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
+    assert ours < (0.75 if bits == 4 else 0.95) * weighted_error(rows, plain(rows, bits, 32, False), 32).sum()
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_bfloat16_scales_cost_little(bits: int) -> None:
     """Beside the best of many trials with float32 scales."""
     rows = rows_of("normal", 32)
-    x = rows.astype(np.float64).reshape(-1, 32)
+    x, w = rows.astype(np.float64).reshape(-1, 32), importance(rows, 32)
     least = np.full(len(x), np.inf)
     for ratio in np.linspace(0.7, 1.1, 100):
         for end in (x.max(1), x.min(1)):
             scale = ratio * (end / -(1 << (bits - 1)))[:, None]
             q = np.clip(np.rint(x / scale), -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-            scale = (x * q).sum(1, keepdims=True) / (q * q).sum(1, keepdims=True)
-            least = np.minimum(least, ((x - q * scale) ** 2).sum(1))
-    ours = squared_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
+            scale = (w * x * q).sum(1, keepdims=True) / (w * q * q).sum(1, keepdims=True)
+            least = np.minimum(least, (w * (x - q * scale) ** 2).sum(1))
+    ours = weighted_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
     assert ours < (1.01 if bits == 4 else 1.2) * least.sum()
 
 
@@ -156,9 +164,9 @@ def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: b
 def test_never_worse_than_plain_rounding_whatever_the_weights(
     rows: Rows, bits: int, zero_points: bool
 ) -> None:
-    ours = squared_error(rows, quantized(rows, bits, 32, zero_points).dequantize(bits), 32)
-    theirs = squared_error(rows, plain(rows, bits, 32, zero_points), 32)
-    power = (rows.astype(np.float64) ** 2).reshape(-1, 32).sum(1)
+    ours = weighted_error(rows, quantized(rows, bits, 32, zero_points).dequantize(bits), 32)
+    theirs = weighted_error(rows, plain(rows, bits, 32, zero_points), 32)
+    power = weighted_error(rows, np.zeros_like(rows), 32)
     # Squares below float32's smallest number cannot be compared.
     assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power + 1e-36).all()
 
