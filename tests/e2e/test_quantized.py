@@ -27,7 +27,7 @@ WORST, TYPICAL = 5e-2, 5e-3
 # Larger weights would make attention so sharp that it blows up any rounding.
 RANGE = 0.05
 # Of the largest output of one product.
-PRODUCT = 2.5e-2
+PRODUCT = 3.5e-2
 EXACT = 1e-4
 
 
