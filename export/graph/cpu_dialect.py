@@ -1,4 +1,4 @@
-"""The cpu dialect: our own operators (domain `edgewise`) for everything that reads quantized weights.
+"""The cpu dialect: our own operators (domain `edgewise`) for attention and for all that reads quantized weights.
 
 Norms, gates and sums of the residual stream are parts of the matrix products beside them: a product is held back
 until its value is needed, and until then takes in what follows it. Inputs and outputs are those of `Graph`.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx
 
 from edge.artifact import ModelSpec
-from export.graph.attention import Attention
 from export.graph.builder import Value
-from export.graph.graph import CONTRIB, Graph
+from export.graph.cpu_attention import CpuAttention
+from export.graph.graph import Graph
 from export.graph.panels import VERSION
 from export.graph.weight_store import StoredPanels, WeightStore
 
@@ -37,14 +37,14 @@ class CpuDialect:
     """A Builder that emits nodes for ONNX Runtime with our kernels; weights are int4 or int8.
 
     Raises:
-        Unsupported: heads of a size that ONNX Runtime's attention does not take.
+        Unsupported: heads that our attention does not take.
     """
 
     def __init__(self, spec: ModelSpec, weights: WeightStore) -> None:
         self._spec = spec
         self._weights = weights
-        self._graph = Graph(spec, [CONTRIB, DOMAIN])
-        self._attention = Attention(spec, weights, self._graph)
+        self._graph = Graph(spec, [DOMAIN])
+        self._attention = CpuAttention(spec, weights, self._graph, DOMAIN)
         self._products: dict[Value, _Product] = {}
         # What is normed, and by which weight, under the name of the normed value.
         self._norms: dict[Value, tuple[Value, str]] = {}

@@ -1,10 +1,11 @@
-"""The `cpu` engine: ONNX Runtime with our own operators for linear layers and embeddings."""
+"""The `cpu` engine: ONNX Runtime with our own operators for linear layers, embeddings and attention."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from edge.artifact import Artifact, Variant
+from runtimes.kernels.cache import CpuCache
 from runtimes.kernels.library import load_library
 from runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from runtimes.onnxruntime.session import session_options
@@ -15,6 +16,8 @@ class CpuEngine(OnnxRuntimeEngine):
 
     name = "cpu"
     runs_without_logits = True
+    cache_type = CpuCache
+    returns_cache = False
 
     def _options(self, artifact: Artifact, variant: Variant, threads: int) -> Any:
         library = load_library()

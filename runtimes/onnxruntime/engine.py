@@ -25,13 +25,16 @@ class OnnxRuntimeEngine:
     isa = ""
     runs_without_logits = False
     """Whether the graph's operators take a run that wants logits at no position."""
+    cache_type: type[OnnxRuntimeCache] = OnnxRuntimeCache
+    returns_cache = True
+    """Whether the graph gives the cache back as outputs, or only writes into it."""
 
     def __init__(self, artifact: Artifact, threads: int, context: int, kv_budget: int | None) -> None:
         variant = artifact.variant(self.name)
         self._ort = onnxruntime()
         check_version(self._ort.__version__, variant.requires)
         options = self._options(artifact, variant, threads)
-        self._session: Any = open_session(self._ort, artifact, variant, options)
+        self._session: Any = open_session(self._ort, artifact, variant, options, self.cache_type.shape)
         self._artifact = artifact
         self._budget = Budget(kv_budget)
         self.threads = threads
@@ -40,7 +43,7 @@ class OnnxRuntimeEngine:
 
     def new_cache(self) -> OnnxRuntimeCache:
         """See `Engine.new_cache`."""
-        return OnnxRuntimeCache(self._artifact, self.context, self._budget)
+        return self.cache_type(self._artifact, self.context, self._budget)
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
         """See `Engine.run`. Sequences run one behind the other: stock operators want one buffer a call."""
@@ -62,7 +65,7 @@ class OnnxRuntimeEngine:
 
     def _checked(self, step: Step) -> OnnxRuntimeCache:
         cache = step.cache
-        if not isinstance(cache, OnnxRuntimeCache):
+        if not isinstance(cache, self.cache_type):
             raise EngineFailed(f"a {type(cache).__name__} is no cache of this engine; use engine.new_cache()")
         cache.check_owner(self._budget)
         if not len(step.tokens):
@@ -138,13 +141,14 @@ class OnnxRuntimeEngine:
         return logits
 
     def bind_cache(self, cache: OnnxRuntimeCache) -> Any:
-        """A new IOBinding with the cache's buffers bound both as past and as present."""
+        """A new IOBinding with the cache's buffers bound as past and, where the graph returns it, as present."""
         binding = self._session.io_binding()
         for layer, buffers in enumerate(cache.buffers()):
             for kind, buffer in zip(("key", "value"), buffers, strict=True):
                 value = self._ort.OrtValue.ortvalue_from_numpy(buffer)
                 binding.bind_ortvalue_input(f"past.{layer}.{kind}", value)
-                binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+                if self.returns_cache:
+                    binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
         return binding
 
     def _call(self, binding: Any, cancel: CancelToken | None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Artifact, Variant
+from edge.artifact import Artifact, ModelSpec, Variant
 from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
 
 OLDEST = "1.23.2"
+CacheShape = Callable[[ModelSpec, int, int], tuple[int, ...]]
+
 _ERRORS_ONLY = 3
 # Longer than what Python does between two tokens. Older versions do not know the option and keep a bound of their own.
 _SPIN_US = "2000"
@@ -67,8 +70,10 @@ def session_options(ort: Any, threads: int, *, spin: bool) -> Any:
     return options
 
 
-def open_session(ort: Any, artifact: Artifact, variant: Variant, options: Any) -> Any:
-    """An InferenceSession of the module `ort` for `variant`, on the CPU.
+def open_session(
+    ort: Any, artifact: Artifact, variant: Variant, options: Any, cache_shape: CacheShape
+) -> Any:
+    """An InferenceSession of the module `ort` for `variant`, on the CPU, with caches of `cache_shape`.
 
     Raises:
         ArtifactCorrupt, EngineFailed
@@ -81,7 +86,7 @@ def open_session(ort: Any, artifact: Artifact, variant: Variant, options: Any) -
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
-    _check_interface(session, artifact, path)
+    _check_interface(session, artifact, path, cache_shape)
     return session
 
 
@@ -92,18 +97,19 @@ def failed(what: str, e: Exception) -> EngineError:
     )
 
 
-def _check_interface(session: Any, artifact: Artifact, path: Path) -> None:
+def _check_interface(session: Any, artifact: Artifact, path: Path, cache_shape: CacheShape) -> None:
     """Check that the graph is the spec's: a cache of other sizes would be written past its end."""
     spec = artifact.spec
     inputs = {i.name: i.shape for i in session.get_inputs()}
-    for layer in range(spec.layers):
-        for kind in ("key", "value"):
-            shape = inputs.pop(f"past.{layer}.{kind}", None)
-            if shape is None or len(shape) != 4 or shape[1] != spec.kv_heads or shape[3] != spec.head_dim:
-                raise ArtifactCorrupt(
-                    f"{path}: past.{layer}.{kind} is {shape}, edge.json promises [1, {spec.kv_heads}, capacity, "
-                    f"{spec.head_dim}]; export the artifact again"
-                )
+    for i in range(2 * spec.layers):
+        name, expected = f"past.{i // 2}.{('key', 'value')[i % 2]}", list(cache_shape(spec, i, 0))
+        shape = list(inputs.pop(name, []))
+        if shape[:2] + shape[3:] != expected[:2] + expected[3:]:
+            expected[2:3] = ["..."]
+            raise ArtifactCorrupt(
+                f"{path}: {name} is {shape}, this version expects [{', '.join(map(str, expected))}]; "
+                "export the artifact again"
+            )
     if set(inputs) != {"input_ids", "seqlens_k", "total_sequence_length", "logit_positions"}:
         raise ArtifactCorrupt(f"{path}: the graph's inputs are {sorted(inputs)}; export the artifact again")
 

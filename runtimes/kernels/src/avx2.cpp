@@ -31,10 +31,11 @@ struct Lanes::Dot<8> {
 };
 
 #include "activations.h"
+#include "attend.h"
 #include "multiply.h"
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", quantize, multiply, gate};
+const Kernels kAvx2 = {"avx2", quantize, multiply, gate, attend_page, merge, turn};
 
 }  // namespace edgewise

@@ -8,6 +8,7 @@ namespace {
 
 struct Lanes {
   static constexpr int width = 16;
+  static constexpr int vector_bytes = 64;
   using Codes = __m512i;
   using Four = __m512i;
   using Ints = __m512i;
@@ -57,10 +58,11 @@ struct Lanes {
 };
 
 #include "activations.h"
+#include "attend.h"
 #include "multiply.h"
 
 }  // namespace
 
-const Kernels kAvx512Vnni = {"avx512vnni", quantize, multiply, gate};
+const Kernels kAvx512Vnni = {"avx512vnni", quantize, multiply, gate, attend_page, merge, turn};
 
 }  // namespace edgewise

@@ -15,10 +15,11 @@ struct Lanes : Lanes256 {
 };
 
 #include "activations.h"
+#include "attend.h"
 #include "multiply.h"
 
 }  // namespace
 
-const Kernels kAvxVnni = {"avxvnni", quantize, multiply, gate};
+const Kernels kAvxVnni = {"avxvnni", quantize, multiply, gate, attend_page, merge, turn};
 
 }  // namespace edgewise

@@ -3,6 +3,7 @@
 #include <new>
 #include <string>
 
+#include "attention.h"
 #include "isa.h"
 #include "linear.h"
 #include "threads.h"
@@ -75,4 +76,19 @@ int edgewise_embedding(const edgewise_shape* from, const uint8_t* weights, const
     embed(shape, weights, ids[i], out + i * shape.inputs);
   }
   return 0;
+}
+
+int edgewise_attention(const edgewise_heads* heads, const float* qkv, int64_t tokens, int64_t past, float* keys,
+                       float* values, int64_t capacity, const float* query_norm, const float* key_norm,
+                       const float* cos, const float* sin, float* out, int threads) {
+  if (tokens < 0 || past < 0 || past + tokens > capacity || capacity % kPageTokens) return 1;
+  if (threads < 1 || threads > Team::kMostThreads) return 1;
+  const AttentionShape shape{heads->heads, heads->kv_heads, heads->dim, heads->scale, heads->window, heads->epsilon};
+  try {
+    attention(shape, {qkv, tokens, past, keys, values, capacity, query_norm, key_norm, cos, sin, out},
+              Team::of(threads));
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 2;
+  }
 }

@@ -33,3 +33,15 @@ EDGEWISE_API int edgewise_linear(const edgewise_shape* shape, const uint8_t* wei
 // Rows `ids` of a matrix as floats [count, inputs]. 0; 1 no such shape or row.
 EDGEWISE_API int edgewise_embedding(const edgewise_shape* shape, const uint8_t* weights, const int64_t* ids,
                                     int64_t count, float* out);
+
+typedef struct {
+  int32_t heads, kv_heads, dim;
+  float scale;
+  int64_t window;
+  float epsilon;
+} edgewise_heads;
+
+// See AttentionArguments in attention.h. 0; 1 sizes that do not fit; 2 out of memory.
+EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const float* qkv, int64_t tokens, int64_t past, float* keys,
+                                    float* values, int64_t capacity, const float* query_norm, const float* key_norm,
+                                    const float* cos, const float* sin, float* out, int threads);

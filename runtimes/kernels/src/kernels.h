@@ -20,6 +20,18 @@ struct Activations {
   int32_t* sums = nullptr;    // [blocks][rows]
 };
 
+// Tokens of a page of the KV cache: keys [dim][kPageTokens], values [kPageTokens][dim].
+constexpr int kPageTokens = 64;
+// Query rows, each a head of a token, that attend to a page in one call.
+constexpr int kBlockRows = 48;
+
+struct Page {
+  const float* keys;
+  const float* values;
+  int dim;
+  float scale;
+};
+
 struct Kernels {
   const char* name;
   // Row `row` of the activations from float x [inputs], RMS-normed and times `norm` where that is given.
@@ -28,6 +40,10 @@ struct Kernels {
   void (*multiply)(const Shape& shape, const uint8_t* panel, const Activations& a, float* out);
   // gate [n] becomes silu(gate) * up; n is a multiple of 16.
   void (*gate)(float* gate, const float* up, int64_t n);
+  // See attend.h.
+  void (*attend_page)(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial);
+  void (*merge)(float* state, const float* partial, int dim);
+  void (*turn)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin, int dim, float* out);
 };
 
 extern const Kernels kPlain;

@@ -10,6 +10,7 @@ namespace {
 
 struct Lanes256 {
   static constexpr int width = 8;
+  static constexpr int vector_bytes = 32;
   using Codes = __m256i;
   using Four = __m256i;
   using Ints = __m256i;

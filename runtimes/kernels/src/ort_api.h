@@ -19,7 +19,7 @@ struct Options;
 struct TensorInfo;
 struct CustomOp;
 
-enum Element : int { kFloat = 1, kUint8 = 2, kInt64 = 7 };
+enum Element : int { kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7 };
 enum Error : int { kFail = 1, kInvalidArgument = 2 };
 
 struct Api {

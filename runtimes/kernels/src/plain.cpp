@@ -6,6 +6,7 @@ namespace {
 
 struct Lanes {
   static constexpr int width = kPanelRows;
+  static constexpr int vector_bytes = 16;
   struct Codes {
     uint8_t bytes[4 * width];
   };
@@ -93,10 +94,11 @@ struct Lanes {
 };
 
 #include "activations.h"
+#include "attend.h"
 #include "multiply.h"
 
 }  // namespace
 
-const Kernels kPlain = {"plain", quantize, multiply, gate};
+const Kernels kPlain = {"plain", quantize, multiply, gate, attend_page, merge, turn};
 
 }  // namespace edgewise

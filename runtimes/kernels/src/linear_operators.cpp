@@ -1,0 +1,118 @@
+// The operators Linear and Embedding: attributes and shapes checked, then linear.h.
+#include "linear.h"
+
+#include "operator.h"
+#include "operators.h"
+#include "threads.h"
+
+namespace edgewise {
+namespace {
+
+using namespace ort;
+
+class Matrix {
+ public:
+  Matrix(const Api* api, const Info* info, bool gated) : api_(api) {
+    shape_.inputs = integer(info, "inputs");
+    shape_.rows = integer(info, "rows");
+    shape_.bits = static_cast<int>(integer(info, "bits"));
+    shape_.block = static_cast<int>(integer(info, "block"));
+    shape_.zero_points = integer(info, "zero_points") != 0;
+    shape_.gated = gated && integer(info, "gated") != 0;
+    const int64_t layout = integer(info, "layout");
+    if (layout != kLayoutVersion)
+      refuse("the weights have version " + std::to_string(layout) + " of the layout, this library reads version " +
+             std::to_string(kLayoutVersion) + "; install the edgewise that wrote the artifact or export it again");
+    if (const char* fault = shape_.fault()) refuse(std::string(fault) + "; export the artifact again");
+  }
+
+ protected:
+  const uint8_t* weights(const Context* context) const {
+    const Tensor w = input(api_, context, 1);
+    expect(w, shape_.bytes(), "the weights tensor");
+    return static_cast<const uint8_t*>(w.data);
+  }
+
+  int64_t integer(const Info* info, const char* name) const {
+    int64_t value = 0;
+    check(api_->attribute(info, name, &value));
+    return value;
+  }
+
+  const Api* api_;
+  Shape shape_;
+};
+
+class Linear : Matrix {
+ public:
+  static constexpr const char* kName = "Linear";
+  static constexpr Element kInputs[] = {kFloat, kUint8, kFloat, kFloat, kFloat};
+  static constexpr size_t kRequired = 2;
+
+  Linear(const Api* api, const Info* info) : Matrix(api, info, true), team_(Team::of(current_threads())) {
+    check(api->attribute(info, "epsilon", &epsilon_));
+  }
+
+  void compute(Context* context) {
+    const Tensor x = input(api_, context, 0);
+    if (x.dims.empty() || x.dims.back() != shape_.inputs)
+      refuse("x has the shape " + x.text() + ", expected [..., " + std::to_string(shape_.inputs) + "]");
+    LinearArguments args;
+    args.weights = weights(context);
+    const Tensor norm = input(api_, context, 2), bias = input(api_, context, 3), residual = input(api_, context, 4);
+    args.x = static_cast<const float*>(x.data);
+    args.rows = x.elements() / shape_.inputs;
+    expect(norm, shape_.inputs, "the norm");
+    expect(bias, shape_.rows, "the bias");
+    expect(residual, args.rows * shape_.outputs(), "the residual");
+    args.norm = static_cast<const float*>(norm.data);
+    args.epsilon = epsilon_;
+    args.bias = static_cast<const float*>(bias.data);
+    args.residual = static_cast<const float*>(residual.data);
+    std::vector<int64_t> dims = x.dims;
+    dims.back() = shape_.outputs();
+    args.out = output(api_, context, dims);
+    linear(shape_, args, team_);
+  }
+
+ private:
+  float epsilon_ = 0;
+  Team& team_;
+};
+
+class Embedding : Matrix {
+ public:
+  static constexpr const char* kName = "Embedding";
+  static constexpr Element kInputs[] = {kInt64, kUint8};
+  static constexpr size_t kRequired = 2;
+
+  Embedding(const Api* api, const Info* info) : Matrix(api, info, false) {}
+
+  void compute(Context* context) {
+    const Tensor ids = input(api_, context, 0);
+    const uint8_t* w = weights(context);
+    std::vector<int64_t> dims = ids.dims;
+    dims.push_back(shape_.inputs);
+    float* out = output(api_, context, dims);
+    const int64_t* id = static_cast<const int64_t*>(ids.data);
+    for (int64_t i = 0; i < ids.elements(); ++i) {
+      if (id[i] < 0 || id[i] >= shape_.rows)
+        refuse("token " + std::to_string(id[i]) + " is not in the vocabulary of " + std::to_string(shape_.rows));
+      embed(shape_, w, id[i], out + i * shape_.inputs);
+    }
+  }
+};
+
+}  // namespace
+
+const CustomOp* linear_operator() {
+  static const auto& op = *new Operator<Linear>;
+  return &op;
+}
+
+const CustomOp* embedding_operator() {
+  static const auto& op = *new Operator<Embedding>;
+  return &op;
+}
+
+}  // namespace edgewise

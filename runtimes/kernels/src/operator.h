@@ -1,0 +1,126 @@
+// What every operator needs: its tensors, errors as statuses, and the structure ONNX Runtime knows it by.
+#pragma once
+
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "ort_api.h"
+
+namespace edgewise::ort {
+
+// Thrown by operators, returned to ONNX Runtime as a status.
+struct Refused {
+  std::string message;
+};
+
+[[noreturn]] inline void refuse(std::string message) { throw Refused{std::move(message)}; }
+
+// A status that an entry of the interface returned, given on as it is.
+struct Failed {
+  Status* status;
+};
+
+inline void check(Status* status) {
+  if (status) throw Failed{status};
+}
+
+template <class F>
+Status* guarded(const Api* api, F&& f) {
+  try {
+    f();
+    return nullptr;
+  } catch (const Failed& failed) {
+    return failed.status;
+  } catch (const Refused& refused) {
+    return api->status(kInvalidArgument, refused.message.c_str());
+  } catch (const std::bad_alloc&) {
+    return api->status(kFail, "the system refused memory for activations; use a shorter prompt chunk");
+  } catch (...) {
+    return api->status(kFail, "an unexpected error");
+  }
+}
+
+// Dimensions and data of a tensor; data is null where an optional input is missing.
+struct Tensor {
+  std::vector<int64_t> dims;
+  void* data = nullptr;
+
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int64_t d : dims) n *= d;
+    return n;
+  }
+  std::string text() const {
+    std::string out = "[";
+    for (int64_t d : dims) out += (out.size() > 1 ? ", " : "") + std::to_string(d);
+    return out + "]";
+  }
+};
+
+inline Tensor input(const Api* api, const Context* context, size_t index) {
+  Tensor tensor;
+  size_t count = 0;
+  check(api->input_count(context, &count));
+  if (index >= count) return tensor;
+  const Value* value = nullptr;
+  check(api->input(context, index, &value));
+  if (!value) return tensor;
+  TensorInfo* info = nullptr;
+  check(api->tensor_info(value, &info));
+  const auto release = [api](TensorInfo* i) { api->release(i); };
+  const std::unique_ptr<TensorInfo, decltype(release)> held(info, release);
+  size_t rank = 0;
+  check(api->rank(info, &rank));
+  tensor.dims.resize(rank);
+  check(api->dims(info, tensor.dims.data(), rank));
+  check(api->data(value, &tensor.data));
+  return tensor;
+}
+
+inline float* output(const Api* api, Context* context, const std::vector<int64_t>& dims) {
+  Value* value = nullptr;
+  void* data = nullptr;
+  check(api->output(context, 0, dims.data(), dims.size(), &value));
+  check(api->data(value, &data));
+  return static_cast<float*>(data);
+}
+
+inline void expect(const Tensor& tensor, int64_t elements, const char* what) {
+  if (tensor.data && tensor.elements() != elements)
+    refuse(std::string(what) + " has the shape " + tensor.text() + ", expected " + std::to_string(elements) +
+           " elements; export the artifact again");
+}
+
+template <class Kernel>
+struct Operator : CustomOp {
+  Operator() {
+    name = [](const CustomOp*) { return Kernel::kName; };
+    provider = [](const CustomOp*) -> const char* { return nullptr; };
+    input_types = [](const CustomOp*) { return std::size(Kernel::kInputs); };
+    input_type = [](const CustomOp*, size_t i) { return Kernel::kInputs[i]; };
+    input_characteristic = [](const CustomOp*, size_t i) { return i < Kernel::kRequired ? 0 : 1; };
+    input_memory = [](const CustomOp*, size_t) { return 0; };
+    output_types = [](const CustomOp*) -> size_t { return 1; };
+    output_type = [](const CustomOp*, size_t) { return kFloat; };
+    output_characteristic = [](const CustomOp*, size_t) { return 0; };
+    variadic_input_least = variadic_output_least = [](const CustomOp*) { return 1; };
+    variadic_input_alike = variadic_output_alike = [](const CustomOp*) { return 1; };
+    create_kernel_2 = [](const CustomOp*, const Api* api, const Info* info, void** kernel) {
+      return guarded(api, [&] { *kernel = new Held{api, Kernel(api, info)}; });
+    };
+    compute_2 = [](void* kernel, Context* context) {
+      Held* held = static_cast<Held*>(kernel);
+      return guarded(held->api, [&] { held->kernel.compute(context); });
+    };
+    destroy = [](void* kernel) { delete static_cast<Held*>(kernel); };
+  }
+
+  struct Held {
+    const Api* api;
+    Kernel kernel;
+  };
+};
+
+}  // namespace edgewise::ort
