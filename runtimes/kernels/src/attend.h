@@ -7,15 +7,22 @@
 using Vector = float __attribute__((vector_size(Lanes::vector_bytes), aligned(4), may_alias));
 constexpr int kVector = Lanes::vector_bytes / 4;
 
-// c[r][n] = sum over k of a[r][k] * b[k][n], in the order of k, for `count` rows and n < vectors * kVector.
+// Rows of b that are asked for ahead of their use: narrow columns of wide rows are no stream that a CPU would follow.
+constexpr int kRowsAhead = 12;
+
+// c[r][n] = sum over k of a[r][k] * b[k][n], in the order of k, for `count` rows and n < vectors * kVector. The first
+// `ahead` numbers of coming rows of b are prefetched.
 template <int count, int vectors>
-void product_tile(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, float* c, int64_t c_row) {
+void product_tile(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int ahead, float* c,
+                  int64_t c_row) {
   Vector sums[count][vectors] = {};
-  for (int k = 0; k < depth; ++k, b += b_row)
+  for (int k = 0; k < depth; ++k, b += b_row) {
+    for (int n = 0; n < ahead; n += 16) __builtin_prefetch(b + kRowsAhead * b_row + n);
     for (int v = 0; v < vectors; ++v) {
       const Vector right = *reinterpret_cast<const Vector*>(b + v * kVector);
       for (int r = 0; r < count; ++r) sums[r][v] += a[r * a_row + k] * right;
     }
+  }
   for (int r = 0; r < count; ++r)
     for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(c + r * c_row + v * kVector) = sums[r][v];
 }
@@ -26,8 +33,8 @@ void product_rows(const float* a, int64_t a_row, const float* b, int64_t b_row, 
   constexpr int wide = 4;
   int n = 0;
   for (; n + wide * kVector <= columns; n += wide * kVector)
-    product_tile<count, wide>(a, a_row, b + n, b_row, depth, c + n, c_row);
-  for (; n + kVector <= columns; n += kVector) product_tile<count, 1>(a, a_row, b + n, b_row, depth, c + n, c_row);
+    product_tile<count, wide>(a, a_row, b + n, b_row, depth, n ? 0 : columns, c + n, c_row);
+  for (; n + kVector <= columns; n += kVector) product_tile<count, 1>(a, a_row, b + n, b_row, depth, 0, c + n, c_row);
   for (; n < columns; ++n)
     for (int r = 0; r < count; ++r) {
       float sum = 0.0f;

@@ -3,36 +3,47 @@
 #include <atomic>
 #include <cstdlib>
 
-#if defined(EDGEWISE_X86)
+#if !defined(EDGEWISE_EMULATE) && defined(EDGEWISE_AVXVNNI)
 #include <cpuid.h>
 #endif
 
 namespace edgewise {
 namespace {
 
+// CMake names the sets that the compiler knows.
 #ifdef EDGEWISE_EMULATE
 // Every set's source is compiled to plain code, so every CPU runs it.
 bool has_avx2() { return true; }
 bool has_avxvnni() { return true; }
 bool has_avx512vnni() { return true; }
-#elif defined(EDGEWISE_X86)
+#else
+#ifdef EDGEWISE_AVX2
 bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+#endif
+#ifdef EDGEWISE_AVXVNNI
 bool has_avxvnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
 }
+#endif
+#ifdef EDGEWISE_AVX512VNNI
 bool has_avx512vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }
 #endif
+#endif
 
 std::vector<const Kernels*> detect() {
   std::vector<const Kernels*> found{&kPlain};
-#ifdef EDGEWISE_X86
+#ifdef EDGEWISE_AVX2
   if (has_avx2()) found.push_back(&kAvx2);
+#endif
+#ifdef EDGEWISE_AVXVNNI
   if (has_avxvnni()) found.push_back(&kAvxVnni);
+#endif
+#ifdef EDGEWISE_AVX512VNNI
   if (has_avx512vnni()) found.push_back(&kAvx512Vnni);
 #endif
   return found;

@@ -47,10 +47,8 @@ struct Kernels {
 };
 
 extern const Kernels kPlain;
-#ifdef EDGEWISE_X86
 extern const Kernels kAvx2;
 extern const Kernels kAvxVnni;
 extern const Kernels kAvx512Vnni;
-#endif
 
 }  // namespace edgewise

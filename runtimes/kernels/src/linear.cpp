@@ -5,16 +5,40 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "isa.h"
 
 namespace edgewise {
 namespace {
 
-// Bytes of weights in a chunk of work: enough that taking it costs nothing beside it.
-constexpr int64_t kChunkBytes = 24 << 10;
-// Chunks a thread at least, so that the last to end is not waited for long.
-constexpr int64_t kChunksPerThread = 4;
+// Bytes of weights in the smallest chunk of work: below, taking it costs more than waiting for the last to end.
+constexpr int64_t kLeastBytes = 8 << 10;
+// What a helper brings near ahead of its use; more would push itself out of a level-2 cache.
+constexpr int64_t kAheadBytes = 256 << 10;
+
+// Panels in chunks that grow smaller: long stretches at first, and all threads end together.
+class Chunks {
+ public:
+  Chunks(const Shape& shape, int threads) : panels_(shape.panels()), shares_(2 * threads) {
+    const int64_t bytes = shape.panel_bytes() * (shape.gated ? 2 : 1);
+    // No more chunks than a team takes, though nothing has so many.
+    least_ = std::max({int64_t{1}, kLeastBytes / bytes, panels_ / 0x7fff});
+  }
+
+  int64_t end(int64_t begin) const {
+    return std::min(panels_, begin + std::max(least_, (panels_ - begin) / shares_));
+  }
+
+  // Where each chunk begins, and where the last ends.
+  void starts(std::vector<int64_t>& out) const {
+    out.assign(1, 0);
+    while (out.back() < panels_) out.push_back(end(out.back()));
+  }
+
+ private:
+  int64_t panels_, shares_, least_;
+};
 
 // Memory for quantized activations, kept by the calling thread from call to call.
 class Workspace {
@@ -47,6 +71,9 @@ class Workspace {
 
   std::unique_ptr<char, Free> memory_;
   int64_t size_ = 0;
+
+ public:
+  std::vector<int64_t> starts;
 };
 
 void add_bias(float* y, const float* bias, int64_t n) {
@@ -88,9 +115,8 @@ struct Tile {
 void linear(const Shape& shape, const LinearArguments& args, Team& team) {
   static thread_local Workspace workspace;
   const Kernels& k = kernels();
-  const int64_t panels = shape.panels();
-  const int64_t chunk_bytes = shape.panel_bytes() * (shape.gated ? 2 : 1);
-  const int64_t by_size = std::max<int64_t>(1, kChunkBytes / chunk_bytes);
+  Chunks(shape, team.threads()).starts(workspace.starts);
+  const int64_t* starts = workspace.starts.data();
   for (int64_t first = 0; first < args.rows; first += kTileRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kTileRows, args.rows - first));
     const Activations a = workspace.activations(shape, rows);
@@ -101,15 +127,18 @@ void linear(const Shape& shape, const LinearArguments& args, Team& team) {
       quantize(0);
     else
       team.run(rows, quantize);
-    const int64_t by_threads = std::max<int64_t>(1, panels / (team.threads() * kChunksPerThread));
-    const int64_t by_limit = (panels + 0xfffe) / 0xffff;
-    const int64_t step = std::max(by_limit, std::min(by_size, by_threads));
     const Tile tile{k, shape, args, a, first};
     const auto work = [&](int64_t chunk) {
-      for (int64_t p = chunk * step, end = std::min(panels, p + step); p < end; ++p) tile.panel(p);
+      for (int64_t p = starts[chunk]; p < starts[chunk + 1]; ++p) tile.panel(p);
     };
-    team.run((panels + step - 1) / step, work);
+    team.run(static_cast<int64_t>(workspace.starts.size()) - 1, work);
   }
+}
+
+Stretch first_of_helper(const Shape& shape, const uint8_t* weights, int threads) {
+  const Chunks chunks(shape, threads);
+  const int64_t bytes = shape.panel_bytes() * (shape.gated ? 2 : 1), begin = chunks.end(0);
+  return {weights + begin * bytes, std::min(kAheadBytes, (chunks.end(begin) - begin) * bytes)};
 }
 
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {

@@ -30,6 +30,12 @@ class Team {
     run(chunks, work, &f);
   }
 
+  // What the job after the next reads, where that is known: helpers with nothing to do bring it near.
+  void expect(const void* data, int64_t bytes) {
+    expected_.store(static_cast<const char*>(data), std::memory_order_relaxed);
+    expected_bytes_.store(bytes, std::memory_order_relaxed);
+  }
+
   int threads() const { return threads_; }
 
  private:
@@ -37,7 +43,8 @@ class Team {
   void start();
   static void* helper(void* team);
   void help();
-  void wait_for_job(uint64_t seen);
+  struct Ahead;
+  void wait_for_job(uint64_t seen, Ahead& ahead);
   static void forked();
   bool take(uint64_t& ticket, int64_t& chunk) const;
 
@@ -50,6 +57,9 @@ class Team {
   mutable std::atomic<uint64_t> ticket_{0};
   std::atomic<Work> work_{nullptr};
   std::atomic<const void*> context_{nullptr};
+  // May be seen in parts of two calls of `expect`: prefetching reads no memory that is not there.
+  std::atomic<const char*> expected_{nullptr};
+  std::atomic<int64_t> expected_bytes_{0};
   alignas(64) std::atomic<int64_t> done_{0};
   alignas(64) std::atomic<int> sleepers_{0};
 
