@@ -1,0 +1,148 @@
+#include "linear_reference.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace edgewise::test {
+namespace {
+
+float bfloat16(float v) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, 4);
+  bits &= 0xffff0000;
+  std::memcpy(&v, &bits, 4);
+  return v;
+}
+
+struct Block {
+  double scale = 0;
+  std::vector<int> codes;
+  // For each input, by how much its code may be off: 1 where a float's error can tip the rounding.
+  std::vector<int> doubtful;
+};
+
+std::vector<Block> quantized(const Shape& shape, const float* x, const float* norm, float epsilon) {
+  double squares = 0;
+  for (int64_t i = 0; i < shape.inputs; ++i) squares += static_cast<double>(x[i]) * x[i];
+  const double factor = norm ? 1 / std::sqrt(squares / static_cast<double>(shape.inputs) + epsilon) : 1;
+  std::vector<Block> blocks(shape.blocks());
+  for (int64_t b = 0; b < shape.blocks(); ++b) {
+    Block& block = blocks[b];
+    std::vector<double> values(shape.block);
+    double largest = 0;
+    for (int64_t i = 0; i < shape.block && b * shape.block + i < shape.inputs; ++i) {
+      const int64_t at = b * shape.block + i;
+      values[i] = norm ? x[at] * factor * norm[at] : x[at];
+      largest = std::max(largest, std::fabs(values[i]));
+    }
+    // Below this a block counts as zero.
+    if (static_cast<float>(largest) < 1e-35f) largest = 0;
+    block.scale = largest / 127;
+    for (double v : values) {
+      const double exact = largest > 0 ? v / block.scale : 0;
+      block.codes.push_back(static_cast<int>(std::lrint(exact)));
+      block.doubtful.push_back(std::fabs(std::fabs(exact - std::floor(exact)) - 0.5) < 2e-4);
+    }
+  }
+  return blocks;
+}
+
+Expected product(const Matrix& matrix, int64_t row, const std::vector<Block>& blocks) {
+  Expected y{0, 0};
+  double size = 0;
+  for (int64_t b = 0; b < matrix.shape.blocks(); ++b) {
+    int64_t sum = 0, doubt = 0;
+    for (int64_t i = 0; i < matrix.shape.block; ++i) {
+      const int weight = matrix.code(row, b * matrix.shape.block + i) - matrix.zero(row, b);
+      sum += weight * blocks[b].codes[i];
+      doubt += std::abs(weight) * blocks[b].doubtful[i];
+    }
+    const double unit = blocks[b].scale * matrix.scale(row, b);
+    y.value += unit * static_cast<double>(sum);
+    y.tolerance += std::fabs(unit) * static_cast<double>(doubt);
+    size += std::fabs(unit * static_cast<double>(sum));
+  }
+  y.tolerance += 4e-6 * size + 1e-30;
+  return y;
+}
+
+void add(Expected& y, double what) {
+  y.value += what;
+  y.tolerance += 2e-7 * (std::fabs(what) + std::fabs(y.value));
+}
+
+}  // namespace
+
+Matrix::Matrix(const Shape& s, Random& random) : shape(s) {
+  const int top = (1 << s.bits) - 1, middle = 1 << (s.bits - 1);
+  // Now and then all codes at an end, where sums are largest.
+  const int64_t kind = random.whole(0, 9);
+  for (int64_t row = 0; row < s.rows; ++row) {
+    for (int64_t b = 0; b < s.blocks(); ++b) {
+      const int any = static_cast<int>(random.whole(0, top));
+      zeros.push_back(s.zero_points ? kind == 0 ? 0 : kind == 1 ? top : any : middle);
+      const float scale = kind == 2 && random.chance() ? 0.0f : bfloat16(random.normal() * 0.1f);
+      scales.push_back(scale);
+      for (int64_t i = 0; i < s.block; ++i) {
+        const int code = kind == 0 ? top : kind == 1 ? 0 : static_cast<int>(random.whole(0, top));
+        codes.push_back(static_cast<uint8_t>(b * s.block + i < s.inputs ? code : zeros.back()));
+      }
+    }
+  }
+}
+
+Packed::Packed(const Matrix& m) : memory_(new uint8_t[kShift + m.shape.bytes()]()) {
+  const Shape& s = m.shape;
+  const int64_t half = s.outputs();
+  for (int64_t row = 0; row < s.rows; ++row) {
+    const int64_t within = row % half, lane = within % kPanelRows;
+    const int64_t panel = s.gated ? within / kPanelRows * 2 + row / half : within / kPanelRows;
+    uint8_t* bytes = memory_.get() + kShift + panel * s.panel_bytes();
+    for (int64_t i = 0; i < s.padded_inputs(); ++i) {
+      const int code = m.code(row, i);
+      if (s.bits == 4)
+        bytes[i / 8 * 64 + 4 * lane + i % 4] |= static_cast<uint8_t>(i % 8 < 4 ? code : code << 4);
+      else
+        bytes[i / 4 * 64 + 4 * lane + i % 4] = static_cast<uint8_t>(code);
+    }
+    for (int64_t b = 0; b < s.blocks(); ++b) {
+      const float scale = m.scale(row, b);
+      uint32_t bits;
+      std::memcpy(&bits, &scale, 4);
+      uint8_t* scales = bytes + s.code_bytes() + (b * kPanelRows + lane) * 2;
+      scales[0] = static_cast<uint8_t>(bits >> 16);
+      scales[1] = static_cast<uint8_t>(bits >> 24);
+      if (!s.zero_points) continue;
+      uint8_t* zeros = bytes + s.code_bytes() + s.scale_bytes();
+      if (s.bits == 4)
+        zeros[b * 8 + lane % 8] |= static_cast<uint8_t>(m.zero(row, b) << (lane < 8 ? 0 : 4));
+      else
+        zeros[b * 16 + lane] = static_cast<uint8_t>(m.zero(row, b));
+    }
+  }
+}
+
+std::vector<Expected> expected_row(const Matrix& matrix, const float* x, const float* norm, float epsilon,
+                                   const float* bias, const float* residual) {
+  const Shape& s = matrix.shape;
+  const std::vector<Block> blocks = quantized(s, x, norm, epsilon);
+  std::vector<Expected> out;
+  for (int64_t o = 0; o < s.outputs(); ++o) {
+    Expected y = product(matrix, o, blocks);
+    if (bias) add(y, bias[o]);
+    if (s.gated) {
+      Expected up = product(matrix, s.outputs() + o, blocks);
+      if (bias) add(up, bias[s.outputs() + o]);
+      const double silu = y.value / (1 + std::exp(-y.value));
+      // The slope of silu is below 1.1.
+      const double off = 1.1 * y.tolerance + 1e-6 * std::fabs(silu) + 1e-30;
+      y.tolerance = off * std::fabs(up.value) + std::fabs(silu) * up.tolerance + off * up.tolerance;
+      y.value = silu * up.value;
+    }
+    if (residual) add(y, residual[o]);
+    out.push_back(y);
+  }
+  return out;
+}
+
+}  // namespace edgewise::test
