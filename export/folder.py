@@ -15,6 +15,8 @@ from pathlib import Path
 from edge.artifact import FileEntry, open_artifact
 from edge.errors import ArtifactError, ArtifactTooNew, CheckpointCorrupt, OutputExists
 from export.graph.weights_file import writing
+from export.graph.weights_index import NAME as INDEX
+from export.variant import WEIGHTS
 
 _PARTIAL, _REPLACED = ".partial", ".replaced"
 _CHUNK = 4 << 20
@@ -189,9 +191,18 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+                if path.name == WEIGHTS and path.with_name(INDEX).exists():
+                    _drop_cached(file.fileno())
         else:
             _sync_folder(path)
     _sync_folder(folder)
+
+
+def _drop_cached(fd: int) -> None:
+    """Forget the pages of a file that is on the disk, where the system can."""
+    # They are small ones: read again by the first load they come in large pieces, which are mapped as huge pages.
+    with contextlib.suppress(OSError, AttributeError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(folder: Path) -> None:

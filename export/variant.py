@@ -13,6 +13,8 @@ from export.graph.panels import LAYOUT, VERSION
 from export.graph.weight_source import WeightSource
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile, writing
+from export.graph.weights_index import NAME as INDEX
+from export.graph.weights_index import weights_index
 from export.quantize import Recipe
 
 CPU, ONNXRUNTIME = "cpu", "onnxruntime"
@@ -56,13 +58,18 @@ def write_variant(
         graph = dialect.model()
     with writing(place / GRAPH):
         (place / GRAPH).write_bytes(graph.SerializeToString())
+    names = [GRAPH, WEIGHTS]
+    if engine == CPU:
+        with writing(place / INDEX):
+            (place / INDEX).write_text(weights_index(graph.graph), encoding="utf-8")
+        names.append(INDEX)
     return store.parts, Variant(
         engine=engine,
         dialect=engine,
         activation="int8" if recipe.bits else "float32",
         requires=dialect.requires,
         model=f"{engine}/{GRAPH}",
-        files=tuple(f"{engine}/{name}" for name in (GRAPH, WEIGHTS)),
+        files=tuple(f"{engine}/{name}" for name in names),
         layout=LAYOUT if engine == CPU else "",
         layout_version=VERSION if engine == CPU else 0,
     )

@@ -55,7 +55,9 @@ def test_the_engine_it_is_for(
     report = export(tiny_checkpoint, tmp_path / "out", weights=weights, engine=engine)
     (variant,) = open_artifact(tmp_path / "out").manifest.variants
     assert report.engine == variant.engine == chosen
-    assert names(tmp_path / "out" / chosen) == ["model.onnx", "weights.bin"]
+    assert names(tmp_path / "out" / chosen) == ["model.onnx", "weights.bin"] + ["weights.json"] * (
+        chosen == "cpu"
+    )
 
 
 @pytest.mark.parametrize(

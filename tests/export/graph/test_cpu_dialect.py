@@ -203,7 +203,7 @@ def test_the_variant_names_its_layout(folder: Path) -> None:
     (cpu,) = open_artifact(folder / "cpu.edge").manifest.variants
     assert (cpu.engine, cpu.dialect, cpu.activation) == ("cpu", "cpu", "int8")
     assert (cpu.layout, cpu.layout_version, cpu.requires) == ("panels", 1, "1.23.2")
-    assert cpu.files == ("cpu/model.onnx", "cpu/weights.bin")
+    assert cpu.files == ("cpu/model.onnx", "cpu/weights.bin", "cpu/weights.json")
     (stock,) = open_artifact(folder / "onnxruntime.edge").manifest.variants
     assert (stock.layout, stock.layout_version) == ("", 0)
 
