@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from edge.errors import EdgeError
 from tests.tiny_llama import write_tiny_llama
 
 
@@ -23,3 +25,16 @@ def tiny_artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("artifact") / "tiny.edge"
     export(tiny_checkpoint, out, engine="onnxruntime")
     return out
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """Skips where the library of kernels is not built; fails there if EDGEWISE_TEST_KERNELS says that it must be."""
+    from runtimes.kernels.library import load_library
+
+    try:
+        load_library()
+    except EdgeError as e:
+        if "EDGEWISE_TEST_KERNELS" in os.environ:
+            raise
+        pytest.skip(str(e))

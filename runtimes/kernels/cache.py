@@ -1,4 +1,4 @@
-"""The KV cache of one sequence as our attention reads it: keys in pages, each turned so that a vector holds many tokens.
+"""The KV cache of one sequence as our attention reads it: keys in pages, turned so that a vector holds many tokens.
 
 Keys are float32 [1, kv_heads, pages, head_dim, PAGE], values float32 [1, kv_heads, capacity, head_dim].
 """
@@ -38,7 +38,8 @@ class CpuCache(OnnxRuntimeCache):
 
     def _write(self, i: int, start: int, part: Buffer) -> None:
         if i % 2:
-            return super()._write(i, start, part)
+            super()._write(i, start, part)
+            return
         stop = start + part.shape[2]
         for page in range(start // PAGE, _pages(stop)):
             begin, end = max(start, page * PAGE), min(stop, (page + 1) * PAGE)

@@ -17,25 +17,11 @@ import numpy as np
 import pytest
 
 from edge.artifact import open_artifact
-from edge.errors import ArtifactCorrupt, EdgeError, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
+from edge.errors import ArtifactCorrupt, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
 from runtimes import CancelToken, Step, open_engine
 from runtimes.kernels import library
 from runtimes.kernels.library import load_library
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
-
-# Set where a library must be there: then nothing below is skipped.
-REQUIRED = "EDGEWISE_TEST_KERNELS"
-
-
-@pytest.fixture(scope="session")
-def kernels() -> None:
-    """Skips where the library of kernels is not built."""
-    try:
-        load_library()
-    except EdgeError as e:
-        if REQUIRED in os.environ:
-            raise
-        pytest.skip(str(e))
 
 
 @pytest.fixture(scope="session")

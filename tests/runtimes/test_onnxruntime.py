@@ -176,7 +176,7 @@ def test_a_spec_that_is_not_the_graphs_is_refused(tiny_artifact: Path, tmp_path:
     manifest = json.loads((path / "edge.json").read_text())
     manifest["spec"]["head_dim"] = 8
     (path / "edge.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactCorrupt, match="promises"):
+    with pytest.raises(ArtifactCorrupt, match="expects"):
         open_engine(open_artifact(path))
 
 
@@ -190,10 +190,10 @@ def test_memory_that_the_system_refuses_is_given_back_to_the_budget(
     taken, allocate = cache._budget.taken, cache._empty
     calls = iter(range(1, 100))
 
-    def empty(capacity: int) -> object:
+    def empty(i: int, capacity: int) -> object:
         if next(calls) == refused:
             raise MemoryError
-        return allocate(capacity)
+        return allocate(i, capacity)
 
     monkeypatch.setattr(cache, "_empty", empty)
     with pytest.raises(MemoryExceeded, match="system refused"):

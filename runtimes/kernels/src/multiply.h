@@ -40,8 +40,10 @@ constexpr int64_t kGroupBytes = kGroup * kPanelRows * bits / 8;
 constexpr int kParts = kPanelRows / Lanes::width;
 // Rows of activations that share one unpacking of the weights; their sums fill the registers.
 constexpr int kTile = 4;
-// Far enough for the next bytes to be there in time, across the page ends where the CPU's own prefetching stops.
+// Far enough for the next bytes to be there in time, across the page ends where the CPU's own prefetching stops; scales,
+// a stream of their own, as far.
 constexpr int kAhead = 4096;
+constexpr int kScalesAhead = 16;
 
 // The products of `count` rows from `first` on.
 template <int bits, bool zero_points, int groups, int count>
@@ -49,8 +51,14 @@ void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& 
   constexpr int block = groups * kGroup;
   const int64_t blocks = shape.blocks();
   const uint8_t* codes = panel;
+  const uint8_t* scales_here = panel + shape.code_bytes();
+  const uint8_t* scales_next = scales_here + shape.panel_bytes();
   Lanes::Floats total[count][kParts] = {};
   for (int64_t b = 0; b < blocks; ++b) {
+    if (count == 1) {
+      const int64_t ahead = b + kScalesAhead;
+      __builtin_prefetch(ahead < blocks ? scales_here + ahead * 32 : scales_next + (ahead - blocks) * 32);
+    }
     const int8_t* x = a.codes + (b * a.rows + first) * block;
     Lanes::Ints dot[count][kParts] = {};
     for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>, x += kGroup) {
