@@ -52,7 +52,7 @@ class Library:
             raise EngineTooOld(
                 f"{path} was built from edgewise {self.version}, this is edgewise {VERSION}; {_REBUILD}"
             )
-        self._choose_isa(os.environ.get(ISA_VARIABLE) or "auto")
+        self.use(os.environ.get(ISA_VARIABLE) or "auto")
 
     @property
     def isa(self) -> str:
@@ -91,12 +91,17 @@ class Library:
         except Exception as e:
             raise EngineFailed(f"onnxruntime refuses {self.path} ({e}); {_REBUILD}") from e
 
-    def _choose_isa(self, name: str) -> None:
-        outcome = self._functions.edgewise_set_isa(name.encode())
+    def use(self, isa: str) -> None:
+        """Compute with the instruction set `isa` from now on, `auto` for the best: the whole process, every session.
+
+        Raises:
+            InvalidArgument: it is unknown, or this CPU lacks it.
+        """
+        outcome = self._functions.edgewise_set_isa(isa.encode())
         if outcome:
             fault = "this CPU lacks" if outcome == 2 else "edgewise does not know"
             raise InvalidArgument(
-                f"{ISA_VARIABLE} is {name!r}, which {fault}; unset it, or choose one of {', '.join(self.isas)}"
+                f"the instruction set ({ISA_VARIABLE}) is {isa!r}, which {fault}; choose one of {', '.join(self.isas)}"
             )
 
     def _text(self, function: str) -> str:

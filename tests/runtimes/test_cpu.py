@@ -10,15 +10,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.artifact import open_artifact
 from edge.errors import ArtifactCorrupt, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
-from runtimes import CancelToken, Step, open_engine
+from runtimes import CancelToken, Engine, Step, open_engine
 from runtimes.kernels import library
 from runtimes.kernels.library import load_library
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
@@ -48,27 +51,27 @@ def artifact(export_cpu: Callable[..., Path]) -> Path:
 
 def opener(path: Path, threads: int = 2) -> OpenEngine:
     opened = open_artifact(path)
-    return lambda **options: open_engine(opened, threads=threads, **options)
+    return lambda **options: open_engine(opened, **{"threads": threads, **options})
 
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "int4": {},
-    "int4-128": {"block": 128},
-    "int8": {"weights": "int8", "block": 64, "zero_points": True},
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "int4": ({}, {}),
+    "int4-128": ({}, {"block": 128}),
+    "int8": ({}, {"weights": "int8", "block": 64, "zero_points": True}),
+    "window": ({"model_type": "mistral", "sliding_window": 24}, {}),
 }
 
 
 @pytest.fixture(scope="session")
 def variants(kernels: None, export_cpu: Callable[..., Path]) -> dict[str, OpenEngine]:
     """What opens an engine on each artifact of VARIANTS."""
-    return {name: opener(export_cpu(name, {}, **options)) for name, options in VARIANTS.items()}
+    return {name: opener(export_cpu(name, config, **options)) for name, (config, options) in VARIANTS.items()}
 
 
 class TestInt4(EngineConformance):
     variant = "int4"
-    # Attention is still ONNX Runtime's: its last bits depend on the chunk, and may round an 8-bit activation the
-    # other way.
-    tolerance = 5e-2
+    # Every operator is ours: the same bits.
+    tolerance = 0.0
 
     @pytest.fixture
     def open_engine(self, variants: dict[str, OpenEngine]) -> OpenEngine:
@@ -79,15 +82,6 @@ class TestInt4(EngineConformance):
         assert engine.name == "cpu"
         assert engine.isa in load_library().isas
 
-    @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 33, 100])
-    def test_the_same_tokens_give_the_same_logits_whatever_chunk(
-        self, open_engine: OpenEngine, size: int
-    ) -> None:
-        engine, tokens = open_engine(), text(100)
-        cache = engine.new_cache()
-        parts = [run(engine, cache, tokens[i : i + size]) for i in range(0, 100, size)]
-        self.same(np.concatenate(parts), fresh(engine, tokens))
-
 
 class TestInt4Blocks128(TestInt4):
     variant = "int4-128"
@@ -97,10 +91,37 @@ class TestInt8ZeroPoints(TestInt4):
     variant = "int8"
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 16])
-def test_any_number_of_threads_gives_the_same(kernels: None, artifact: Path, threads: int) -> None:
-    one, many = opener(artifact, 1)(), opener(artifact, threads)()
-    assert np.array_equal(fresh(one, text(50)), fresh(many, text(50)))
+class TestWindow(TestInt4):
+    variant = "window"
+
+
+@pytest.fixture(scope="session")
+def engines(variants: dict[str, OpenEngine]) -> dict[str, list[Engine]]:
+    """Engines of 1, 2, 3 and 16 threads for each of VARIANTS."""
+    return {
+        name: [open_engine(threads=threads) for threads in (1, 2, 3, 16)]
+        for name, open_engine in variants.items()
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_the_same_tokens_give_the_same_bits(engines: dict[str, list[Engine]], data: st.DataObject) -> None:
+    """Whatever the chunks they came in, the number of threads and the instruction set."""
+    loaded = load_library()
+    variant = data.draw(st.sampled_from(sorted(engines)))
+    tokens = data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=150))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(tokens)), max_size=6)) | {0, len(tokens)})
+    engine = data.draw(st.sampled_from(engines[variant]))
+    expected = fresh(engines[variant][0], tokens)
+    cache = engine.new_cache()
+    try:
+        loaded.use(data.draw(st.sampled_from(loaded.isas)))
+        parts = [run(engine, cache, tokens[a:b]) for a, b in pairwise(cuts)]
+    finally:
+        loaded.use("auto")
+        cache.close()
+    assert np.array_equal(np.concatenate(parts), expected)
 
 
 def test_more_threads_than_the_kernels_take(kernels: None, artifact: Path) -> None:
