@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class OnnxRuntimeEngine:
         check_version(self._ort.__version__, variant.requires)
         options = self._options(artifact, variant, threads)
         self._session: Any = open_session(self._ort, artifact, variant, options, self.cache_type.shape)
+        self._run_options = self._ort.RunOptions()
+        # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
+        self._run_options.add_run_config_entry("gpu_graph_id", "-1")
         self._artifact = artifact
         self._budget = Budget(kv_budget)
         self.threads = threads
@@ -84,6 +88,8 @@ class OnnxRuntimeEngine:
     def _reserve(self, steps: Sequence[Step], caches: Sequence[OnnxRuntimeCache]) -> None:
         """Room for all steps or for none."""
         wanted = [cache.check(len(step.tokens)) for step, cache in zip(steps, caches, strict=True)]
+        if all(capacity <= cache.capacity for capacity, cache in zip(wanted, caches, strict=True)):
+            return
         token = self._artifact.manifest.kv_bytes_per_token
         more = sum(token * max(0, w - c.capacity) for w, c in zip(wanted, caches, strict=True))
         self._budget.take(more, f"the cache of {len(steps)} sequence(s)")
@@ -92,14 +98,13 @@ class OnnxRuntimeEngine:
             cache.grow(capacity)
 
     def _step(self, step: Step, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
+        if len(step.tokens) == 1 and len(step.logits_at) == 1:
+            return self._decode(int(step.tokens[0]), cache, cancel)
         before = cache.length
         tokens = np.asarray(step.tokens, np.int64)
         wanted = np.asarray(step.logits_at, np.int64)
         out = np.empty((len(wanted), self._artifact.spec.vocab_size), np.float32)
         try:
-            if len(tokens) == 1 and len(wanted) == 1:
-                out[0] = self._decode(int(tokens[0]), cache, cancel)
-                return out
             for start in range(0, len(tokens), CHUNK):
                 chunk = tokens[start : start + CHUNK]
                 inside = (wanted >= start) & (wanted < start + len(chunk))
@@ -128,17 +133,17 @@ class OnnxRuntimeEngine:
         return logits[: len(wanted)]
 
     def _decode(self, token: int, cache: OnnxRuntimeCache, cancel: CancelToken | None) -> Logits:
-        """One token through buffers bound once; logits float32 [vocab], valid until the next run."""
+        """One token through buffers bound once; logits float32 [1, vocab]."""
         bound = cache.bindings.get("decode")
         if bound is None:
             bound = cache.bindings["decode"] = _DecodeBinding(self, cache)
         bound.ids[0, 0] = token
         bound.last[0] = cache.length
         bound.total[0] = cache.length + 1
+        logits = bound.free_logits()
         self._call(bound.binding, cancel)
         cache.advance(1)
-        logits: Logits = bound.logits[0]
-        return logits
+        return logits.lend()
 
     def bind_cache(self, cache: OnnxRuntimeCache) -> Any:
         """A new IOBinding with the cache's buffers bound as past and, where the graph returns it, as present."""
@@ -152,9 +157,8 @@ class OnnxRuntimeEngine:
         return binding
 
     def _call(self, binding: Any, cancel: CancelToken | None) -> None:
-        options = self._ort.RunOptions()
-        # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
-        options.add_run_config_entry("gpu_graph_id", "-1")
+        options = self._run_options
+        options.terminate = False
         if cancel is not None:
             cancel.on_cancel(lambda: setattr(options, "terminate", True))
         try:
@@ -174,15 +178,53 @@ class _DecodeBinding:
     """Inputs and logits of a one-token run, bound once for as long as the cache's buffers stay."""
 
     def __init__(self, engine: OnnxRuntimeEngine, cache: OnnxRuntimeCache) -> None:
-        make = engine._ort.OrtValue.ortvalue_from_numpy
+        make = self._make = engine._ort.OrtValue.ortvalue_from_numpy
+        self._vocab = engine._artifact.spec.vocab_size
         self.ids = np.zeros((1, 1), np.int64)
         self.last = np.zeros(1, np.int32)
         self.total = np.zeros(1, np.int32)
-        self.logits = np.zeros((1, engine._artifact.spec.vocab_size), np.float32)
         self._first = np.zeros(1, np.int64)
         self.binding = engine.bind_cache(cache)
         self.binding.bind_ortvalue_input("input_ids", make(self.ids))
         self.binding.bind_ortvalue_input("seqlens_k", make(self.last))
         self.binding.bind_ortvalue_input("total_sequence_length", make(self.total))
         self.binding.bind_ortvalue_input("logit_positions", make(self._first))
-        self.binding.bind_ortvalue_output("logits", make(self.logits))
+        self._logits: list[_LentLogits] = []
+        self._bound: _LentLogits | None = None
+
+    def free_logits(self) -> _LentLogits:
+        """Where the next run writes its logits: memory that no caller sees."""
+        free = next((logits for logits in self._logits if logits.free), None)
+        if free is None:
+            free = _LentLogits(self._vocab, self._make)
+            # Two are enough for a caller that looks at one while the next is made; who keeps more has them for good.
+            self._logits = [*self._logits[-1:], free]
+        if free is not self._bound:
+            self.binding.bind_ortvalue_output("logits", free.value)
+            self._bound = free
+        return free
+
+
+class _LentLogits:
+    """Memory for logits float32 [1, vocab], lent to callers without copying and used again when they let go."""
+
+    def __init__(self, vocab: int, make: Callable[[Logits], Any]) -> None:
+        # No array: views of a view name the array at the bottom, and would not keep the one between alive.
+        self._memory = bytearray(4 * vocab)
+        self._shape = 1, vocab
+        self.value = make(self._array())
+        self._lent: weakref.ref[Logits] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody has what was lent, or a part of it."""
+        return self._lent is None or self._lent() is None
+
+    def lend(self) -> Logits:
+        """An array of the memory."""
+        array = self._array()
+        self._lent = weakref.ref(array)
+        return array
+
+    def _array(self) -> Logits:
+        return np.ndarray(self._shape, np.float32, self._memory)
