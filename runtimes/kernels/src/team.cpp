@@ -101,6 +101,7 @@ bool Team::take(uint64_t& ticket, int64_t& chunk) const {
   while (ticket / kJob == job && next_of(ticket) < chunks_of(ticket)) {
     if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
       chunk = next_of(ticket);
+      ++ticket;
       return true;
     }
   }
@@ -108,6 +109,8 @@ bool Team::take(uint64_t& ticket, int64_t& chunk) const {
 }
 
 void Team::start() {
+  // A job that was under way at a fork is not for the helpers of the child.
+  ticket_.store(ticket_.load() / kJob * kJob);
   waiting_ = new Waiting;
   sleepers_.store(0);
   spins_ = threads_ <= allowed_cpus();
