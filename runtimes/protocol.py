@@ -114,6 +114,8 @@ class Engine(Protocol):
     threads: int
     context: int
     weight_bytes: int
+    passed_over: str
+    """Why `auto` did not take a faster engine that the artifact is for; empty where it did."""
 
     def new_cache(self) -> Cache:
         """An empty cache for one sequence."""

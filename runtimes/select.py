@@ -46,10 +46,14 @@ def open_engine(
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
         try:
-            return ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget)
+            opened = ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget)
         except (KernelsMissing, EngineTooOld) as e:
             # What is not installed here is passed over; anything else that goes wrong is told.
             refusal = refusal or e
+            continue
+        if refusal is not None:
+            opened.passed_over = f"{names[0]} ({refusal})"
+        return opened
     if refusal is not None:
         raise refusal
     raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")

@@ -13,7 +13,7 @@ import click
 from edge.cli.editor import LineReader, Reader, TerminalReader, history_path
 from edge.cli.exits import Terminated
 from edge.cli.options import artifact_argument, engine_options, sampling_options
-from edge.cli.output import remark
+from edge.cli.output import remark, remark_passed_over
 from edge.cli.stream import print_answer
 from edge.errors import CapacityError, InvalidArgument, OutputExists, StorageError
 
@@ -57,6 +57,7 @@ def command(
     interactive = sys.stdin.isatty()
     reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
     with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
+        remark_passed_over(model.engine)
         chat = model.chat(system=system, **sampling)
         if interactive:
             remark(f"{model.artifact.manifest.name}: /help for help, Ctrl-D to leave")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from runtimes.protocol import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +44,12 @@ def print_table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Non
 def remark(text: str) -> None:
     """Print a line on stderr: for people, beside the output proper."""
     click.echo(text, err=True)
+
+
+def remark_passed_over(engine: Engine) -> None:
+    """Say that a slower engine runs than the artifact is for, and what would change that."""
+    if engine.passed_over:
+        remark(f"slower than it could be: engine {engine.name} runs this, not {engine.passed_over}")
 
 
 def size(nbytes: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.cli.options import artifact_argument, engine_options, sampling_options
-from edge.cli.output import output_options, print_json, remark, seconds, size
+from edge.cli.output import output_options, print_json, remark, remark_passed_over, seconds, size
 from edge.cli.stream import pieces, print_answer
 from edge.errors import InvalidArgument
 from edge.memory.usage import peak_rss_bytes
@@ -58,6 +58,8 @@ def command(
     import edge
 
     with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
+        if not (quiet or as_json):
+            remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)
         if as_json:
             with closing(pieces(generation)) as stream:

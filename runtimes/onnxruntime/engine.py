@@ -24,6 +24,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     isa = ""
+    passed_over = ""
     runs_without_logits = False
     """Whether the graph's operators take a run that wants logits at no position."""
     cache_type: type[OnnxRuntimeCache] = OnnxRuntimeCache

@@ -31,6 +31,7 @@ class ToyEngine:
     """Changes logits [vocab] before they are given out."""
     name: str = "toy"
     isa: str = ""
+    passed_over: str = ""
     threads: int = 1
     weight_bytes: int = 0
     ran: int = 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import edge
+from runtimes.onnxruntime import OnnxRuntimeEngine
 from tests.edge.cli.conftest import Ended
 from tests.edge.cli.terminal import Terminal
 
@@ -198,3 +199,16 @@ def test_ctrl_c_ends_a_long_answer(
     screen.type("\x03")
     screen.expect("interrupted\n")
     assert screen.wait() == 130
+
+
+def test_a_faster_engine_that_was_passed_over_is_told(
+    run_edge: Run, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxRuntimeEngine, "passed_over", "cpu (not built; build it with: scripts/kernels)")
+    args = ("run", tiny_artifact, "-p", "hello", "--max-tokens", "2")
+    told, _ = run_edge(*args).err.splitlines()
+    assert told == (
+        "slower than it could be: engine onnxruntime runs this, not cpu (not built; build it with: scripts/kernels)"
+    )
+    assert run_edge(*args, "-q").err == run_edge(*args, "--json").err == ""
+    assert run_edge("chat", tiny_artifact, "--max-tokens", "2", stdin=b"hello\n").err.splitlines() == [told]
