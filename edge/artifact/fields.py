@@ -24,16 +24,6 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "RopeKind": (str,),
 }
-# Counts are bytes or elements: what a file or an address can reach.
-_LARGEST_COUNT = (1 << 63) - 1
-_DEEPEST = 8
-
-_SCALARS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "RopeKind": (str,),
-}
 
 
 def parse_json(text: str) -> Any:

@@ -102,12 +102,12 @@ def _check_interface(session: Any, artifact: Artifact, path: Path, cache_shape: 
     spec = artifact.spec
     inputs = {i.name: i.shape for i in session.get_inputs()}
     for i in range(2 * spec.layers):
-        name, expected = f"past.{i // 2}.{('key', 'value')[i % 2]}", list(cache_shape(spec, i, 0))
-        shape = list(inputs.pop(name, []))
-        if shape[:2] + shape[3:] != expected[:2] + expected[3:]:
-            expected[2:3] = ["..."]
+        name = f"past.{i // 2}.{('key', 'value')[i % 2]}"
+        shape, expected = list(inputs.pop(name, [])), [*map(str, cache_shape(spec, i, 0))]
+        expected[2] = str(shape[2]) if len(shape) > 2 else "..."
+        if [*map(str, shape)] != expected:
             raise ArtifactCorrupt(
-                f"{path}: {name} is {shape}, this version expects [{', '.join(map(str, expected))}]; "
+                f"{path}: {name} is {shape}, this version expects [{', '.join(expected)}]; "
                 "export the artifact again"
             )
     if set(inputs) != {"input_ids", "seqlens_k", "total_sequence_length", "logit_positions"}:

@@ -34,9 +34,9 @@ class Attention {
   }
 
   void compute(Context* context) {
-    const Tensor qkv = input(api_, context, 0), keys = input(api_, context, 1), values = input(api_, context, 2);
-    const Tensor total = input(api_, context, 3), cos = input(api_, context, 4), sin = input(api_, context, 5);
-    const Tensor query_norm = input(api_, context, 6), key_norm = input(api_, context, 7);
+    const auto tensor = [&](size_t i) { return input(api_, context, i, kInputs[i]); };
+    const Tensor qkv = tensor(0), keys = tensor(1), values = tensor(2), total = tensor(3);
+    const Tensor cos = tensor(4), sin = tensor(5), query_norm = tensor(6), key_norm = tensor(7);
     const int64_t width = (shape_.heads + 2 * shape_.kv_heads) * static_cast<int64_t>(shape_.dim);
     if (qkv.dims.empty() || qkv.dims.back() != width)
       refuse("qkv has the shape " + qkv.text() + ", expected [1, tokens, " + std::to_string(width) + "]");

@@ -30,7 +30,7 @@ class Matrix {
 
  protected:
   const uint8_t* weights(const Context* context) const {
-    const Tensor w = input(api_, context, 1);
+    const Tensor w = input(api_, context, 1, kUint8);
     expect(w, shape_.bytes(), "the weights tensor");
     return static_cast<const uint8_t*>(w.data);
   }
@@ -56,12 +56,13 @@ class Linear : Matrix {
   }
 
   void compute(Context* context) {
-    const Tensor x = input(api_, context, 0);
+    const Tensor x = input(api_, context, 0, kFloat);
     if (x.dims.empty() || x.dims.back() != shape_.inputs)
       refuse("x has the shape " + x.text() + ", expected [..., " + std::to_string(shape_.inputs) + "]");
     LinearArguments args;
     args.weights = weights(context);
-    const Tensor norm = input(api_, context, 2), bias = input(api_, context, 3), residual = input(api_, context, 4);
+    const Tensor norm = input(api_, context, 2, kFloat), bias = input(api_, context, 3, kFloat);
+    const Tensor residual = input(api_, context, 4, kFloat);
     args.x = static_cast<const float*>(x.data);
     args.rows = x.elements() / shape_.inputs;
     expect(norm, shape_.inputs, "the norm");
@@ -101,7 +102,7 @@ class Embedding : Matrix {
   Embedding(const Api* api, const Info* info) : Matrix(api, info, false) {}
 
   void compute(Context* context) {
-    const Tensor ids = input(api_, context, 0);
+    const Tensor ids = input(api_, context, 0, kInt64);
     const uint8_t* w = weights(context);
     std::vector<int64_t> dims = ids.dims;
     dims.push_back(shape_.inputs);

@@ -59,7 +59,7 @@ struct Tensor {
   }
 };
 
-inline Tensor input(const Api* api, const Context* context, size_t index) {
+inline Tensor input(const Api* api, const Context* context, size_t index, Element expected) {
   Tensor tensor;
   size_t count = 0;
   check(api->input_count(context, &count));
@@ -71,6 +71,12 @@ inline Tensor input(const Api* api, const Context* context, size_t index) {
   check(api->tensor_info(value, &info));
   const auto release = [api](TensorInfo* i) { api->release(i); };
   const std::unique_ptr<TensorInfo, decltype(release)> held(info, release);
+  // An initializer that was given to the session is not compared with the operator's types.
+  Element element{};
+  check(api->element(info, &element));
+  if (element != expected)
+    refuse("input " + std::to_string(index) + " has the element type " + std::to_string(element) + ", expected " +
+           std::to_string(expected) + "; export the artifact again");
   size_t rank = 0;
   check(api->rank(info, &rank));
   tensor.dims.resize(rank);
