@@ -31,8 +31,8 @@ class CpuEngine(OnnxRuntimeEngine):
     def _options(self, artifact: Artifact, variant: Variant, threads: int) -> Any:
         library = load_library()
         library.check_layout(variant.layout, variant.layout_version, artifact.path)
-        # ONNX Runtime's own threads sleep as soon as they are idle: they share the cores with the kernels' team.
-        options = session_options(self._ort, threads, spin=False)
+        # All work is in the kernels: a pool of ONNX Runtime's own would only share their cores.
+        options = session_options(self._ort, 1, spin=False)
         library.register(options, threads)
         self._give_weights(options, artifact, variant)
         self.isa = library.isa

@@ -40,7 +40,7 @@ class Chunks {
   int64_t panels_, shares_, least_;
 };
 
-// Memory for quantized activations, kept by the calling thread from call to call.
+// Memory of a call, kept by its thread from call to call.
 class Workspace {
  public:
   Activations activations(const Shape& shape, int rows) {
@@ -53,6 +53,9 @@ class Workspace {
     a.sums = reinterpret_cast<int32_t*>(memory_.get() + codes + 4 * scales);
     return a;
   }
+
+  // Where the chunks of a job begin.
+  std::vector<int64_t> starts;
 
  private:
   struct Free {
@@ -71,9 +74,6 @@ class Workspace {
 
   std::unique_ptr<char, Free> memory_;
   int64_t size_ = 0;
-
- public:
-  std::vector<int64_t> starts;
 };
 
 void add_bias(float* y, const float* bias, int64_t n) {

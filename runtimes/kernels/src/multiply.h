@@ -45,8 +45,8 @@ constexpr int kTile = 4;
 constexpr int kAhead = 4096;
 constexpr int kScalesAhead = 16;
 
-// The products of `count` rows from `first` on.
-template <int bits, bool zero_points, int groups, int count>
+// The products of `count` rows from `first` on; `stream` where the weights are not yet near.
+template <int bits, bool zero_points, int groups, int count, bool stream>
 void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& a, int first, float* out) {
   constexpr int block = groups * kGroup;
   const int64_t blocks = shape.blocks();
@@ -55,7 +55,7 @@ void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& 
   const uint8_t* scales_next = scales_here + shape.panel_bytes();
   Lanes::Floats total[count][kParts] = {};
   for (int64_t b = 0; b < blocks; ++b) {
-    if (count == 1) {
+    if (stream) {
       const int64_t ahead = b + kScalesAhead;
       __builtin_prefetch(ahead < blocks ? scales_here + ahead * 32 : scales_next + (ahead - blocks) * 32);
     }
@@ -64,7 +64,7 @@ void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& 
     for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>, x += kGroup) {
       Lanes::Dot<bits> sums[count][kParts];
       for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
-        if (count == 1) __builtin_prefetch(codes + i * 64 + kAhead);
+        if (stream) __builtin_prefetch(codes + i * 64 + kAhead);
         for (int half = 0; half < 8 / bits; ++half) {
           Lanes::Codes w[kParts];
           for (int p = 0; p < kParts; ++p) {
@@ -91,18 +91,26 @@ void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& 
     for (int p = 0; p < kParts; ++p) Lanes::store(out + (first + m) * kPanelRows + p * Lanes::width, total[m][p]);
 }
 
+template <int bits, bool zero_points, int groups, bool stream>
+void multiply_from(const Shape& shape, const uint8_t* panel, const Activations& a, int m, float* out) {
+  switch (a.rows - m) {
+    case 0:
+      return;
+    case 1:
+      return multiply_tile<bits, zero_points, groups, 1, stream>(shape, panel, a, m, out);
+    case 2:
+      return multiply_tile<bits, zero_points, groups, 2, stream>(shape, panel, a, m, out);
+    case 3:
+      return multiply_tile<bits, zero_points, groups, 3, stream>(shape, panel, a, m, out);
+    default:
+      return multiply_tile<bits, zero_points, groups, kTile, stream>(shape, panel, a, m, out);
+  }
+}
+
 template <int bits, bool zero_points, int groups>
 void multiply_rows(const Shape& shape, const uint8_t* panel, const Activations& a, float* out) {
-  int m = 0;
-  for (; m + kTile <= a.rows; m += kTile) multiply_tile<bits, zero_points, groups, kTile>(shape, panel, a, m, out);
-  switch (a.rows - m) {
-    case 3:
-      return multiply_tile<bits, zero_points, groups, 3>(shape, panel, a, m, out);
-    case 2:
-      return multiply_tile<bits, zero_points, groups, 2>(shape, panel, a, m, out);
-    case 1:
-      return multiply_tile<bits, zero_points, groups, 1>(shape, panel, a, m, out);
-  }
+  multiply_from<bits, zero_points, groups, true>(shape, panel, a, 0, out);
+  for (int m = kTile; m < a.rows; m += kTile) multiply_from<bits, zero_points, groups, false>(shape, panel, a, m, out);
 }
 
 template <int bits, bool zero_points>
