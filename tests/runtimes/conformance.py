@@ -32,18 +32,19 @@ def fresh(engine: Engine, tokens: Sequence[int]) -> Logits:
 
 
 class CancelAtCall(CancelToken):
-    """Is cancelled just as the engine begins its n-th call."""
+    """Is cancelled, or does what `at` says, just as the engine begins its n-th call."""
 
-    def __init__(self, call: int) -> None:
+    def __init__(self, call: int, at: Callable[[], None] | None = None) -> None:
         super().__init__()
         self._calls_left = call
+        self._at = at or self.cancel
 
     def on_cancel(self, abort: Callable[[], None] | None) -> None:
         super().on_cancel(abort)
         if abort is not None:
             self._calls_left -= 1
             if self._calls_left == 0:
-                self.cancel()
+                self._at()
 
 
 class EngineConformance:

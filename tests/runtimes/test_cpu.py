@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from edge.artifact import open_artifact
 from edge.errors import ArtifactCorrupt, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
-from runtimes import CancelToken, Engine, Step, open_engine
+from runtimes import Engine, Step, open_engine
 from runtimes.kernels import library
 from runtimes.kernels.library import load_library
-from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
+from tests.runtimes.conformance import CancelAtCall, EngineConformance, OpenEngine, fresh, run, text
 
 
 @pytest.fixture(scope="session")
@@ -225,19 +225,9 @@ def test_a_forked_child_runs_on(kernels: None, artifact: Path, threads: int) -> 
     assert subprocess.run(program, timeout=60, check=False).returncode == 0
 
 
-class InterruptAtCall(CancelToken):
-    """Sends SIGINT to this process as the engine begins its n-th call, or from inside it."""
-
-    def __init__(self, call: int) -> None:
-        super().__init__()
-        self._calls_left = call
-
-    def on_cancel(self, abort: Callable[[], None] | None) -> None:
-        super().on_cancel(abort)
-        if abort is not None:
-            self._calls_left -= 1
-            if self._calls_left == 0:
-                threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+def interrupt() -> None:
+    """SIGINT to this process, as the engine begins its call or from inside it."""
+    threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
@@ -246,7 +236,7 @@ def test_interrupted_while_it_runs(kernels: None, artifact: Path, call: int) -> 
     cache = engine.new_cache()
     run(engine, cache, tokens[:30])
     with pytest.raises(KeyboardInterrupt):
-        engine.run([Step(tokens[30:], cache, [])], InterruptAtCall(call))
+        engine.run([Step(tokens[30:], cache, [])], CancelAtCall(call, interrupt))
     assert cache.length == 30
     assert np.array_equal(run(engine, cache, tokens[30:60]), run_on(opener(artifact)(), tokens))
 

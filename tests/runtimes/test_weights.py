@@ -18,25 +18,13 @@ import onnx
 import pytest
 
 from edge.artifact import Artifact, open_artifact
-from edge.errors import ArtifactCorrupt, EdgeError, EngineFailed
+from edge.errors import ArtifactCorrupt, EngineFailed
 from export import convert
 from runtimes import Engine, Step, open_engine
-from runtimes.kernels.library import load_library
 from runtimes.kernels.weights import map_weights, read_index
 from tests.export.sealed import sealed
 from tests.runtimes.conformance import fresh, text
 from tests.runtimes.large_artifact import write_large_artifact
-
-
-@pytest.fixture(scope="session")
-def kernels() -> None:
-    """Skips where the library of kernels is not built."""
-    try:
-        load_library()
-    except EdgeError as e:
-        if "EDGEWISE_TEST_KERNELS" in os.environ:
-            raise
-        pytest.skip(str(e))
 
 
 @pytest.fixture
