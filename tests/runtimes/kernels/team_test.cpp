@@ -66,6 +66,13 @@ void expect_success(pid_t child) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+// AddressSanitizer's own allocator may be locked by another thread at a fork, and stays so in the child.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kForks = false;
+#else
+constexpr bool kForks = true;
+#endif
+
 void test_fork() {
   trying = "a fork";
   run_and_count(Team::of(3), 100);
@@ -143,8 +150,10 @@ void test_team(const Options& options) {
   test_counts();
   test_memory_order(jobs);
   test_callers_at_once(jobs);
-  test_fork();
-  test_fork_in_a_job();
+  if (kForks) {
+    test_fork();
+    test_fork_in_a_job();
+  }
 }
 
 }  // namespace edgewise::test
