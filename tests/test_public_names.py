@@ -29,7 +29,7 @@ PUBLIC = {
         "default_threads",
         "open_engine",
     ],
-    "export": ["ExportReport", "export"],
+    "export": ["ConvertReport", "ExportReport", "convert", "export"],
 }
 
 
