@@ -1,11 +1,8 @@
 // Attention of a block of query rows to the keys of one head, a page at a time. Included inside the unnamed namespace of each
-// instruction set, behind its `Lanes` and activations.h.
+// instruction set, behind activations.h; Lanes::attend_rows are the rows of a tile whose sums fill the registers.
 //
 // A page gives each row its maximum, the sum of its weights and its weighted values; pages are then merged in order. Both
 // depend on a row's own position only, so a row's result is the same bits in every chunk, batch and thread.
-
-using Vector = float __attribute__((vector_size(Lanes::vector_bytes), aligned(4), may_alias));
-constexpr int kVector = Lanes::vector_bytes / 4;
 
 // Rows of b that are asked for ahead of their use: narrow columns of wide rows are no stream that a CPU would follow.
 constexpr int kRowsAhead = 12;
@@ -43,52 +40,68 @@ void product_rows(const float* a, int64_t a_row, const float* b, int64_t b_row, 
     }
 }
 
-void product(int rows, const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
-             int64_t c_row) {
-  for (; rows >= 3; rows -= 3, a += 3 * a_row, c += 3 * c_row)
-    product_rows<3>(a, a_row, b, b_row, depth, columns, c, c_row);
-  if (rows == 2) product_rows<2>(a, a_row, b, b_row, depth, columns, c, c_row);
-  if (rows == 1) product_rows<1>(a, a_row, b, b_row, depth, columns, c, c_row);
+template <int count>
+void product_of(int rows, const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
+                int64_t c_row) {
+  if constexpr (count > 1)
+    if (rows < count) return product_of<count - 1>(rows, a, a_row, b, b_row, depth, columns, c, c_row);
+  product_rows<count>(a, a_row, b, b_row, depth, columns, c, c_row);
 }
 
-// Weights of one row in a page from its scores: e^(score - maximum) for keys [first, last), 0 elsewhere. The maximum
-// goes to partial[0], the sum to partial[1].
-inline void soften(float* scores, int first, int last, float scale, float* partial) {
-  float top = -__builtin_inff();
-  for (int k = first; k < last; ++k) {
-    scores[k] *= scale;
-    top = scores[k] > top ? scores[k] : top;
+void product(int rows, const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
+             int64_t c_row) {
+  constexpr int most = Lanes::attend_rows;
+  const int tiles = (rows + most - 1) / most;
+  for (int t = 0, done = 0; t < tiles; ++t) {
+    const int count = (rows - done) / (tiles - t);
+    product_of<most>(count, a + done * a_row, a_row, b, b_row, depth, columns, c + done * c_row, c_row);
+    done += count;
   }
-  for (int k = 0; k < first; ++k) scores[k] = -__builtin_inff();
-  for (int k = last; k < kPageTokens; ++k) scores[k] = -__builtin_inff();
-  constexpr int lanes = 16;
-  float sums[lanes] = {};
-  for (int k = 0; k < kPageTokens; k += lanes)
-    for (int j = 0; j < lanes; ++j) {
-      const float v = scores[k + j] - top;
-      scores[k + j] = v < -87.0f ? 0.0f : exponential(v);
-      sums[j] += scores[k + j];
+}
+
+// Weights of one row in a page from its scores: e^(score - maximum) for keys [first, last), 0 elsewhere below `width`, a
+// multiple of 16. The maximum goes to partial[0], the sum to partial[1].
+inline void soften(float* scores, int first, int last, int width, float scale, float* partial) {
+  constexpr float lowest = -__builtin_inff();
+  for (int k = 0; k < first; ++k) scores[k] = lowest;
+  for (int k = last; k < width; ++k) scores[k] = lowest;
+  Vector tops = splat(lowest);
+  for (int k = 0; k < width; k += kVector) {
+    const Vector v = load(scores + k) * scale;
+    store(scores + k, v);
+    tops = v > tops ? v : tops;
+  }
+  float top = lowest;
+  for (int j = 0; j < kVector; ++j) top = tops[j] > top ? tops[j] : top;
+  alignas(64) float sums[16];
+  Vector parts[16 / kVector] = {};
+  for (int k = 0; k < width; k += 16)
+    for (int j = 0; j < 16 / kVector; ++j) {
+      const Vector v = load(scores + k + j * kVector) - top;
+      const Vector weight = v < splat(-87.0f) ? Vector{} : exponential(v);
+      store(scores + k + j * kVector, weight);
+      parts[j] += weight;
     }
-  for (int step = lanes / 2; step; step /= 2)
-    for (int j = 0; j < step; ++j) sums[j] += sums[j + step];
+  for (int j = 0; j < 16 / kVector; ++j) store(sums + j * kVector, parts[j]);
   partial[0] = top;
-  partial[1] = sums[0];
+  partial[1] = folded(sums);
 }
 
 // One page for `rows` queries: partial [rows][2 + dim] gets maximum, sum, weighted values. Row r sees the keys
 // [first[r], last[r]) of the page; where that is empty its partial is left alone.
 void attend_page(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial) {
   alignas(64) float scores[kBlockRows * kPageTokens];
-  product(rows, queries, page.dim, page.keys, kPageTokens, page.dim, kPageTokens, scores, kPageTokens);
-  const int64_t stride = 2 + page.dim;
   int depth = 0;
+  for (int r = 0; r < rows; ++r) depth = last[r] > depth ? last[r] : depth;
+  const int width = (depth + 15) / 16 * 16;
+  product(rows, queries, page.dim, page.keys, kPageTokens, page.dim, width, scores, kPageTokens);
+  const int64_t stride = 2 + page.dim;
   for (int r = 0; r < rows; ++r) {
-    if (first[r] >= last[r]) {
-      __builtin_memset(scores + r * kPageTokens, 0, sizeof(float) * kPageTokens);
-      continue;
-    }
-    soften(scores + r * kPageTokens, first[r], last[r], page.scale, partial + r * stride);
-    depth = last[r] > depth ? last[r] : depth;
+    float* row = scores + r * kPageTokens;
+    if (first[r] < last[r])
+      soften(row, first[r], last[r], width, page.scale, partial + r * stride);
+    else
+      __builtin_memset(row, 0, sizeof(float) * width);
   }
   product(rows, scores, kPageTokens, page.values, page.dim, depth, page.dim, partial + 2, stride);
 }
@@ -96,8 +109,8 @@ void attend_page(const Page& page, int rows, const float* queries, const int* fi
 // state [2 + dim] and the next page's partial become the state of both.
 void merge(float* __restrict state, const float* __restrict partial, int dim) {
   const float top = state[0] > partial[0] ? state[0] : partial[0];
-  const float old_part = state[1] > 0.0f ? exponential(state[0] - top) : 0.0f;
-  const float new_part = exponential(partial[0] - top);
+  const float old_part = state[1] > 0.0f ? exponential(splat(state[0] - top))[0] : 0.0f;
+  const float new_part = exponential(splat(partial[0] - top))[0];
   state[0] = top;
   state[1] = state[1] * old_part + partial[1] * new_part;
   for (int d = 0; d < dim; ++d) state[2 + d] = state[2 + d] * old_part + partial[2 + d] * new_part;

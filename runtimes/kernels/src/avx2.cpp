@@ -13,15 +13,19 @@ struct Lanes : Lanes256 {
 // 8 steps of 4-bit codes fit 16 bits: 8 * 2 * 15 * 127 = 30480.
 template <>
 struct Lanes::Dot<4> {
-  __m256i total = _mm256_setzero_si256();
+  __m256i total, start;
+  Dot() = default;
+  explicit Dot(Ints start) : total(_mm256_setzero_si256()), start(start) {}
   void add(__m256i codes, __m256i a) { total = _mm256_add_epi16(total, _mm256_maddubs_epi16(codes, a)); }
-  __m256i sum() const { return _mm256_madd_epi16(total, _mm256_set1_epi16(1)); }
+  __m256i sum() const { return _mm256_add_epi32(start, _mm256_madd_epi16(total, _mm256_set1_epi16(1))); }
 };
 
 // Codes less 128 as sign and magnitude, so that a pair fits 16 bits: 2 * 128 * 127 = 32512.
 template <>
 struct Lanes::Dot<8> {
-  __m256i total = _mm256_setzero_si256();
+  __m256i total;
+  Dot() = default;
+  explicit Dot(Ints start) : total(start) {}
   void add(__m256i codes, __m256i a) {
     const __m256i c = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(0x80)));
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(c), _mm256_sign_epi8(a, c));
@@ -30,12 +34,14 @@ struct Lanes::Dot<8> {
   __m256i sum() const { return total; }
 };
 
+#include "vectors.h"
 #include "activations.h"
 #include "attend.h"
 #include "multiply.h"
+#include "outputs.h"
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", quantize, multiply, gate, attend_page, merge, turn};
+const Kernels kAvx2 = {"avx2", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
 
 }  // namespace edgewise

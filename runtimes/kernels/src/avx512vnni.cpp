@@ -9,6 +9,9 @@ namespace {
 struct Lanes {
   static constexpr int width = 16;
   static constexpr int vector_bytes = 64;
+  // Twelve sums of integers, twelve of floats.
+  static constexpr int tile_rows = 6, pair_rows = 6;
+  static constexpr int attend_rows = 6;
   using Codes = __m512i;
   using Four = __m512i;
   using Ints = __m512i;
@@ -51,18 +54,22 @@ struct Lanes {
   static constexpr int offset(int) { return 0; }
   template <int bits>
   struct Dot {
-    __m512i total = _mm512_setzero_si512();
+    __m512i total;
+    Dot() = default;
+    explicit Dot(Ints start) : total(start) {}
     void add(__m512i codes, __m512i a) { total = _mm512_dpbusd_epi32(total, codes, a); }
     __m512i sum() const { return total; }
   };
 };
 
+#include "vectors.h"
 #include "activations.h"
 #include "attend.h"
 #include "multiply.h"
+#include "outputs.h"
 
 }  // namespace
 
-const Kernels kAvx512Vnni = {"avx512vnni", quantize, multiply, gate, attend_page, merge, turn};
+const Kernels kAvx512Vnni = {"avx512vnni", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
 
 }  // namespace edgewise

@@ -8,18 +8,22 @@ struct Lanes : Lanes256 {
   static constexpr int offset(int) { return 0; }
   template <int bits>
   struct Dot {
-    __m256i total = _mm256_setzero_si256();
+    __m256i total;
+    Dot() = default;
+    explicit Dot(Ints start) : total(start) {}
     void add(__m256i codes, __m256i a) { total = _mm256_dpbusd_avx_epi32(total, codes, a); }
     __m256i sum() const { return total; }
   };
 };
 
+#include "vectors.h"
 #include "activations.h"
 #include "attend.h"
 #include "multiply.h"
+#include "outputs.h"
 
 }  // namespace
 
-const Kernels kAvxVnni = {"avxvnni", quantize, multiply, gate, attend_page, merge, turn};
+const Kernels kAvxVnni = {"avxvnni", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
 
 }  // namespace edgewise

@@ -8,16 +8,50 @@
 namespace edgewise {
 
 // Rows of activations that are multiplied in one pass over the weights.
-constexpr int kTileRows = 128;
+constexpr int kMostRows = 128;
+// Most rows of a tile in any instruction set.
+constexpr int kMostTileRows = 8;
 
-// Activations of up to kTileRows rows as the kernels read them: for every block the codes of all rows, then the next.
-// The zero point is taken out by integers: sums hold the sum of a block's codes, where the matrix is symmetric times
-// what the instruction set leaves of its zero point.
-struct Activations {
+// Rows of activations that are multiplied together.
+struct Tile {
+  int first;
+  int rows;
+};
+
+// `rows` in `count` tiles, as equal as they come: the first `longer` have one row more.
+struct Tiles {
+  int count = 0;
   int rows = 0;
-  int8_t* codes = nullptr;    // [blocks][rows][block]
-  float* scales = nullptr;    // [blocks][rows]
-  int32_t* sums = nullptr;    // [blocks][rows]
+  int longer = 0;
+
+  Tile operator[](int i) const { return {i * rows + (i < longer ? i : longer), rows + (i < longer)}; }
+};
+
+// Activations of up to kMostRows rows as the kernels read them, tile by tile, in a tile block by block. The zero point is
+// taken out by integers: `less` holds minus the sum of a block's codes, where the matrix is symmetric times what the
+// instruction set leaves of its zero point.
+struct Activations {
+  Tiles tiles;
+  int8_t* codes = nullptr;  // of each tile [blocks][rows][block]
+  float* scales = nullptr;  // of each tile [blocks][rows]
+  int32_t* less = nullptr;  // of each tile [blocks][rows]
+};
+
+// A matrix in the layout of layout.h with what is added to its products, and where they go.
+struct Product {
+  const Shape& shape;
+  const uint8_t* weights;
+  const float* bias;                // [shape.rows], or null
+  const float* residual = nullptr;  // [rows, outputs], or null; may be `out`
+  float* out = nullptr;             // [rows, outputs]
+  // Worked out once, with their divisions.
+  int64_t outputs = shape.outputs();
+  int64_t blocks = shape.blocks();
+  int64_t panels = shape.panels();
+  int64_t panel_bytes = shape.panel_bytes();
+  // Where scales and zero points begin in a panel.
+  int64_t scales_at = shape.code_bytes();
+  int64_t zeros_at = scales_at + shape.scale_bytes();
 };
 
 // Tokens of a page of the KV cache: keys [dim][kPageTokens], values [kPageTokens][dim].
@@ -34,12 +68,12 @@ struct Page {
 
 struct Kernels {
   const char* name;
-  // Row `row` of the activations from float x [inputs], RMS-normed and times `norm` where that is given.
-  void (*quantize)(const Shape& shape, const float* x, const float* norm, float epsilon, const Activations& to, int row);
-  // Products of all rows of `a` with one panel: out [rows][16].
-  void (*multiply)(const Shape& shape, const uint8_t* panel, const Activations& a, float* out);
-  // gate [n] becomes silu(gate) * up; n is a multiple of 16.
-  void (*gate)(float* gate, const float* up, int64_t n);
+  int tile_rows;
+  // Row `row` of a tile of activations from float x [inputs], RMS-normed and times `norm` where that is given.
+  void (*quantize)(const Shape& shape, const float* x, const float* norm, float epsilon, const Activations& to, Tile tile,
+                   int row);
+  // Outputs of all tiles for the pairs of panels [begin, end): gate and up, or neighbours.
+  void (*multiply)(const Product& product, const Activations& a, int64_t begin, int64_t end);
   // See attend.h.
   void (*attend_page)(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial);
   void (*merge)(float* state, const float* partial, int dim);

@@ -11,6 +11,8 @@ namespace {
 struct Lanes256 {
   static constexpr int width = 8;
   static constexpr int vector_bytes = 32;
+  static constexpr int tile_rows = 4, pair_rows = 2;
+  static constexpr int attend_rows = 3;
   using Codes = __m256i;
   using Four = __m256i;
   using Ints = __m256i;

@@ -32,6 +32,8 @@ struct Shape {
   int64_t outputs() const { return gated ? rows / 2 : rows; }
   // Panels of one half where gated, of the matrix elsewhere.
   int64_t panels() const { return (outputs() + kPanelRows - 1) / kPanelRows; }
+  // Two panels that are multiplied at once: gate and up, or neighbours.
+  int64_t pairs() const { return gated ? panels() : (panels() + 1) / 2; }
   int64_t code_bytes() const { return padded_inputs() * kPanelRows * bits / 8; }
   int64_t scale_bytes() const { return blocks() * kPanelRows * 2; }
   int64_t zero_bytes() const { return zero_points ? blocks() * kPanelRows * bits / 8 : 0; }

@@ -17,40 +17,38 @@ constexpr int64_t kLeastBytes = 8 << 10;
 // What a helper brings near ahead of its use; more would push itself out of a level-2 cache.
 constexpr int64_t kAheadBytes = 256 << 10;
 
-// Panels in chunks that grow smaller: long stretches at first, and all threads end together.
+// Pairs of panels in chunks that grow smaller: long stretches at first, and all threads end together.
 class Chunks {
  public:
-  Chunks(const Shape& shape, int threads) : panels_(shape.panels()), shares_(2 * threads) {
-    const int64_t bytes = shape.panel_bytes() * (shape.gated ? 2 : 1);
+  Chunks(const Shape& shape, int threads) : pairs_(shape.pairs()), shares_(2 * threads) {
     // No more chunks than a team takes, though nothing has so many.
-    least_ = std::max({int64_t{1}, kLeastBytes / bytes, panels_ / 0x7fff});
+    least_ = std::max({int64_t{1}, kLeastBytes / (2 * shape.panel_bytes()), pairs_ / 0x7fff});
   }
 
-  int64_t end(int64_t begin) const {
-    return std::min(panels_, begin + std::max(least_, (panels_ - begin) / shares_));
-  }
+  int64_t end(int64_t begin) const { return std::min(pairs_, begin + std::max(least_, (pairs_ - begin) / shares_)); }
 
   // Where each chunk begins, and where the last ends.
   void starts(std::vector<int64_t>& out) const {
     out.assign(1, 0);
-    while (out.back() < panels_) out.push_back(end(out.back()));
+    while (out.back() < pairs_) out.push_back(end(out.back()));
   }
 
  private:
-  int64_t panels_, shares_, least_;
+  int64_t pairs_, shares_, least_;
 };
 
 // Memory of a call, kept by its thread from call to call.
 class Workspace {
  public:
-  Activations activations(const Shape& shape, int rows) {
+  Activations activations(const Shape& shape, int rows, int tile_rows) {
     const int64_t codes = (shape.padded_inputs() * rows + 63) / 64 * 64, scales = shape.blocks() * rows;
     reserve(codes + 8 * scales);
     Activations a;
-    a.rows = rows;
+    const int tiles = (rows + tile_rows - 1) / tile_rows;
+    a.tiles = {tiles, rows / tiles, rows % tiles};
     a.codes = reinterpret_cast<int8_t*>(memory_.get());
     a.scales = reinterpret_cast<float*>(memory_.get() + codes);
-    a.sums = reinterpret_cast<int32_t*>(memory_.get() + codes + 4 * scales);
+    a.less = reinterpret_cast<int32_t*>(memory_.get() + codes + 4 * scales);
     return a;
   }
 
@@ -76,40 +74,6 @@ class Workspace {
   int64_t size_ = 0;
 };
 
-void add_bias(float* y, const float* bias, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += bias[i];
-}
-
-// One tile of at most kTileRows rows, its activations quantized.
-struct Tile {
-  const Kernels& kernels;
-  const Shape& shape;
-  const LinearArguments& args;
-  const Activations& a;
-  int64_t first;  // row of x that row 0 of the activations is
-
-  void panel(int64_t index) const {
-    alignas(64) float products[2][kTileRows * kPanelRows];
-    const int64_t outputs = shape.outputs(), column = index * kPanelRows;
-    const int64_t width = std::min<int64_t>(kPanelRows, outputs - column);
-    const int halves = shape.gated ? 2 : 1;
-    for (int half = 0; half < halves; ++half) {
-      const uint8_t* weights = args.weights + (index * halves + half) * shape.panel_bytes();
-      kernels.multiply(shape, weights, a, products[half]);
-      if (args.bias)
-        for (int m = 0; m < a.rows; ++m)
-          add_bias(products[half] + m * kPanelRows, args.bias + half * outputs + column, width);
-    }
-    if (shape.gated) kernels.gate(products[0], products[1], a.rows * kPanelRows);
-    for (int m = 0; m < a.rows; ++m) {
-      const int64_t at = (first + m) * outputs + column;
-      float* y = products[0] + m * kPanelRows;
-      if (args.residual) add_bias(y, args.residual + at, width);
-      std::memcpy(args.out + at, y, sizeof(float) * static_cast<size_t>(width));
-    }
-  }
-};
-
 }  // namespace
 
 void linear(const Shape& shape, const LinearArguments& args, Team& team) {
@@ -117,27 +81,27 @@ void linear(const Shape& shape, const LinearArguments& args, Team& team) {
   const Kernels& k = kernels();
   Chunks(shape, team.threads()).starts(workspace.starts);
   const int64_t* starts = workspace.starts.data();
-  for (int64_t first = 0; first < args.rows; first += kTileRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, args.rows - first));
-    const Activations a = workspace.activations(shape, rows);
-    const auto quantize = [&](int64_t row) {
-      k.quantize(shape, args.x + (first + row) * shape.inputs, args.norm, args.epsilon, a, static_cast<int>(row));
+  Product product{shape, args.weights, args.bias};
+  for (int64_t first = 0; first < args.rows; first += kMostRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kMostRows, args.rows - first));
+    const Activations a = workspace.activations(shape, rows, k.tile_rows);
+    const auto quantize = [&](int64_t i) {
+      const Tile tile = a.tiles[static_cast<int>(i)];
+      const float* x = args.x + (first + tile.first) * shape.inputs;
+      for (int row = 0; row < tile.rows; ++row)
+        k.quantize(shape, x + row * shape.inputs, args.norm, args.epsilon, a, tile, row);
     };
-    if (rows == 1)
-      quantize(0);
-    else
-      team.run(rows, quantize);
-    const Tile tile{k, shape, args, a, first};
-    const auto work = [&](int64_t chunk) {
-      for (int64_t p = starts[chunk]; p < starts[chunk + 1]; ++p) tile.panel(p);
-    };
-    team.run(static_cast<int64_t>(workspace.starts.size()) - 1, work);
+    team.run(a.tiles.count, quantize);
+    product.residual = args.residual ? args.residual + first * product.outputs : nullptr;
+    product.out = args.out + first * product.outputs;
+    const auto multiply = [&](int64_t chunk) { k.multiply(product, a, starts[chunk], starts[chunk + 1]); };
+    team.run(static_cast<int64_t>(workspace.starts.size()) - 1, multiply);
   }
 }
 
 Stretch first_of_helper(const Shape& shape, const uint8_t* weights, int threads) {
   const Chunks chunks(shape, threads);
-  const int64_t bytes = shape.panel_bytes() * (shape.gated ? 2 : 1), begin = chunks.end(0);
+  const int64_t bytes = 2 * shape.panel_bytes(), begin = chunks.end(0);
   return {weights + begin * bytes, std::min(kAheadBytes, (chunks.end(begin) - begin) * bytes)};
 }
 

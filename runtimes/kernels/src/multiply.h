@@ -9,8 +9,9 @@
 //   Codes, Ints, Floats      4 codes of each row; a sum of each row; a float of each row
 //   load(p), low(c), high(c) codes as they lie; the nibbles of 4-bit codes
 //   Four, broadcast(a)       4 activations for every row
-//   Dot<bits>                an accumulator: add(codes, four), sum()
+//   Dot<bits>(start)         an accumulator: add(codes, four), sum()
 //   offset(bits)             what Dot takes from every code
+//   tile_rows, pair_rows     rows of a tile with one panel, and with two at once, whose sums fill the registers
 
 // The scales of a block, and what takes its zero points out of the sum of row m.
 template <int bits, bool zero_points>
@@ -18,19 +19,18 @@ struct Block {
   Lanes::Floats scales;
   Lanes::Ints zeros;
 
-  Block(const Shape& shape, const uint8_t* panel, int64_t b, int part) {
-    const uint8_t* at = panel + shape.code_bytes();
-    scales = Lanes::bfloat16(at + (b * kPanelRows + part * Lanes::width) * 2);
+  Block(const Product& p, const uint8_t* panel, int64_t b, int part) {
+    scales = Lanes::bfloat16(panel + p.scales_at + (b * kPanelRows + part * Lanes::width) * 2);
     if (zero_points) {
-      at += shape.scale_bytes();
+      const uint8_t* at = panel + p.zeros_at;
       zeros = bits == 4 ? Lanes::zeros4(at + b * 8, part) : Lanes::zeros8(at + b * 16 + part * Lanes::width);
       zeros = Lanes::minus(zeros, Lanes::splat(Lanes::offset(bits)));
     }
   }
 
-  Lanes::Floats term(Lanes::Ints dot, int32_t sum, float scale) const {
-    const Lanes::Ints zero = zero_points ? Lanes::times(zeros, sum) : Lanes::splat(sum);
-    return Lanes::product(Lanes::floats(Lanes::minus(dot, zero)), Lanes::scaled(scales, scale));
+  Lanes::Floats term(Lanes::Ints dot, int32_t less, float scale) const {
+    if (zero_points) dot = Lanes::plus(dot, Lanes::times(zeros, less));
+    return Lanes::product(Lanes::floats(dot), Lanes::scaled(scales, scale));
   }
 };
 
@@ -38,96 +38,91 @@ struct Block {
 template <int bits>
 constexpr int64_t kGroupBytes = kGroup * kPanelRows * bits / 8;
 constexpr int kParts = kPanelRows / Lanes::width;
-// Rows of activations that share one unpacking of the weights; their sums fill the registers.
-constexpr int kTile = 4;
 // Far enough for the next bytes to be there in time, across the page ends where the CPU's own prefetching stops; scales,
 // a stream of their own, as far.
 constexpr int kAhead = 4096;
 constexpr int kScalesAhead = 16;
 
-// The products of `count` rows from `first` on; `stream` where the weights are not yet near.
-template <int bits, bool zero_points, int groups, int count, bool stream>
-void multiply_tile(const Shape& shape, const uint8_t* panel, const Activations& a, int first, float* out) {
-  constexpr int block = groups * kGroup;
-  const int64_t blocks = shape.blocks();
+// The products of a tile of `count` rows with `panels` panels, the second `stride` bytes behind the first. `groups` of a
+// block, or 0: as the shape says.
+template <int bits, bool zero_points, int groups, int count, int panels>
+void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const Activations& a, int first,
+                   float (*out)[kMostTileRows * kPanelRows]) {
+  constexpr int columns = panels * kParts;
+  const int each = groups ? groups : p.shape.block / kGroup, block = each * kGroup;
   const uint8_t* codes = panel;
-  const uint8_t* scales_here = panel + shape.code_bytes();
-  const uint8_t* scales_next = scales_here + shape.panel_bytes();
-  Lanes::Floats total[count][kParts] = {};
-  for (int64_t b = 0; b < blocks; ++b) {
-    if (stream) {
-      const int64_t ahead = b + kScalesAhead;
-      __builtin_prefetch(ahead < blocks ? scales_here + ahead * 32 : scales_next + (ahead - blocks) * 32);
+  const uint8_t* scales_here = panel + p.scales_at;
+  const int8_t* x = a.codes + first * p.blocks * block;
+  const float* scales = a.scales + first * p.blocks;
+  const int32_t* less = a.less + first * p.blocks;
+  Lanes::Floats total[count][columns] = {};
+  for (int64_t b = 0; b < p.blocks; ++b, scales += count, less += count) {
+    if (panels == 1) {
+      const int64_t next = b + kScalesAhead;
+      __builtin_prefetch(next < p.blocks ? scales_here + next * 32
+                                         : scales_here + p.panel_bytes + (next - p.blocks) * 32);
+    } else {
+      // The two panels behind these two, into a cache that does not push out what all tiles read.
+      for (int i = 2; i < 4; ++i) __builtin_prefetch(scales_here + i * p.panel_bytes + b * 32, 0, 2);
     }
-    const int8_t* x = a.codes + (b * a.rows + first) * block;
-    Lanes::Ints dot[count][kParts] = {};
-    for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>, x += kGroup) {
-      Lanes::Dot<bits> sums[count][kParts];
+    Lanes::Ints dot[count][columns];
+    for (int m = 0; m < count; ++m)
+      for (int c = 0; c < columns; ++c) dot[m][c] = Lanes::splat(zero_points ? 0 : less[m]);
+    for (int g = 0; g < each; ++g, codes += kGroupBytes<bits>) {
+      Lanes::Dot<bits> sums[count][columns];
+      for (int m = 0; m < count; ++m)
+        for (int c = 0; c < columns; ++c) sums[m][c] = Lanes::Dot<bits>(dot[m][c]);
       for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
-        if (stream) __builtin_prefetch(codes + i * 64 + kAhead);
+        if (panels == 1)
+          __builtin_prefetch(codes + i * 64 + kAhead);
+        else
+          for (int n = 2; n < 4; ++n) __builtin_prefetch(codes + n * p.panel_bytes + i * 64, 0, 2);
         for (int half = 0; half < 8 / bits; ++half) {
-          Lanes::Codes w[kParts];
-          for (int p = 0; p < kParts; ++p) {
-            w[p] = Lanes::load(codes + i * 64 + p * Lanes::width * 4);
-            if (bits == 4) w[p] = half ? Lanes::high(w[p]) : Lanes::low(w[p]);
+          Lanes::Codes w[columns];
+          for (int c = 0; c < columns; ++c) {
+            w[c] = Lanes::load(codes + c / kParts * stride + i * 64 + c % kParts * Lanes::width * 4);
+            if (bits == 4) w[c] = half ? Lanes::high(w[c]) : Lanes::low(w[c]);
           }
           for (int m = 0; m < count; ++m) {
-            const Lanes::Four four = Lanes::broadcast(x + m * block + (i * (8 / bits) + half) * 4);
-            for (int p = 0; p < kParts; ++p) sums[m][p].add(w[p], four);
+            const Lanes::Four four = Lanes::broadcast(x + m * block + g * kGroup + (i * (8 / bits) + half) * 4);
+            for (int c = 0; c < columns; ++c) sums[m][c].add(w[c], four);
           }
         }
       }
       for (int m = 0; m < count; ++m)
-        for (int p = 0; p < kParts; ++p) dot[m][p] = Lanes::plus(dot[m][p], sums[m][p].sum());
+        for (int c = 0; c < columns; ++c) dot[m][c] = sums[m][c].sum();
     }
-    const int32_t* sums = a.sums + b * a.rows + first;
-    const float* scales = a.scales + b * a.rows + first;
-    for (int p = 0; p < kParts; ++p) {
-      const Block<bits, zero_points> of(shape, panel, b, p);
-      for (int m = 0; m < count; ++m) total[m][p] = Lanes::plus(total[m][p], of.term(dot[m][p], sums[m], scales[m]));
+    x += count * block;
+    for (int c = 0; c < columns; ++c) {
+      const Block<bits, zero_points> of(p, panel + c / kParts * stride, b, c % kParts);
+      for (int m = 0; m < count; ++m) total[m][c] = Lanes::plus(total[m][c], of.term(dot[m][c], less[m], scales[m]));
     }
   }
   for (int m = 0; m < count; ++m)
-    for (int p = 0; p < kParts; ++p) Lanes::store(out + (first + m) * kPanelRows + p * Lanes::width, total[m][p]);
+    for (int c = 0; c < columns; ++c)
+      Lanes::store(out[c / kParts] + m * kPanelRows + c % kParts * Lanes::width, total[m][c]);
 }
 
-template <int bits, bool zero_points, int groups, bool stream>
-void multiply_from(const Shape& shape, const uint8_t* panel, const Activations& a, int m, float* out) {
-  switch (a.rows - m) {
-    case 0:
-      return;
-    case 1:
-      return multiply_tile<bits, zero_points, groups, 1, stream>(shape, panel, a, m, out);
-    case 2:
-      return multiply_tile<bits, zero_points, groups, 2, stream>(shape, panel, a, m, out);
-    case 3:
-      return multiply_tile<bits, zero_points, groups, 3, stream>(shape, panel, a, m, out);
-    default:
-      return multiply_tile<bits, zero_points, groups, kTile, stream>(shape, panel, a, m, out);
-  }
+template <int bits, bool zero_points, int groups, int panels, int count>
+void multiply_rows(const Product& p, const uint8_t* panel, int64_t stride, const Activations& a, Tile tile,
+                   float (*out)[kMostTileRows * kPanelRows]) {
+  if constexpr (count > 1)
+    if (tile.rows < count)
+      return multiply_rows<bits, zero_points, groups, panels, count - 1>(p, panel, stride, a, tile, out);
+  multiply_tile<bits, zero_points, groups, count, panels>(p, panel, stride, a, tile.first, out);
 }
 
+// The products of a tile with the panel `index` and, where there are `two`, the one behind it: out [2][rows][16].
 template <int bits, bool zero_points, int groups>
-void multiply_rows(const Shape& shape, const uint8_t* panel, const Activations& a, float* out) {
-  multiply_from<bits, zero_points, groups, true>(shape, panel, a, 0, out);
-  for (int m = kTile; m < a.rows; m += kTile) multiply_from<bits, zero_points, groups, false>(shape, panel, a, m, out);
-}
-
-template <int bits, bool zero_points>
-void multiply_blocks(const Shape& shape, const uint8_t* panel, const Activations& a, float* out) {
-  switch (shape.block) {
-    case 32:
-      return multiply_rows<bits, zero_points, 1>(shape, panel, a, out);
-    case 64:
-      return multiply_rows<bits, zero_points, 2>(shape, panel, a, out);
-    default:
-      return multiply_rows<bits, zero_points, 4>(shape, panel, a, out);
+void multiply_pair(const Product& p, int64_t index, bool two, const Activations& a, Tile tile,
+                   float (*out)[kMostTileRows * kPanelRows]) {
+  const uint8_t* panel = p.weights + index * p.panel_bytes;
+  if constexpr (Lanes::pair_rows > 0) {
+    // The last of an odd number of panels is multiplied twice.
+    if (Lanes::pair_rows == Lanes::tile_rows || tile.rows <= Lanes::pair_rows)
+      return multiply_rows<bits, zero_points, groups, 2, Lanes::pair_rows>(p, panel, two ? p.panel_bytes : 0, a, tile, out);
   }
-}
-
-void multiply(const Shape& shape, const uint8_t* panel, const Activations& a, float* out) {
-  if (shape.bits == 4)
-    shape.zero_points ? multiply_blocks<4, true>(shape, panel, a, out) : multiply_blocks<4, false>(shape, panel, a, out);
-  else
-    shape.zero_points ? multiply_blocks<8, true>(shape, panel, a, out) : multiply_blocks<8, false>(shape, panel, a, out);
+  if constexpr (Lanes::pair_rows < Lanes::tile_rows)
+    for (int i = 0; i < 1 + two; ++i)
+      multiply_rows<bits, zero_points, groups, 1, Lanes::tile_rows>(p, panel + i * p.panel_bytes, 0, a, tile, out + i);
 }

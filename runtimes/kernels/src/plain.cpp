@@ -7,6 +7,8 @@ namespace {
 struct Lanes {
   static constexpr int width = kPanelRows;
   static constexpr int vector_bytes = 16;
+  static constexpr int tile_rows = 4, pair_rows = 0;
+  static constexpr int attend_rows = 3;
   struct Codes {
     uint8_t bytes[4 * width];
   };
@@ -84,7 +86,9 @@ struct Lanes {
   static constexpr int offset(int) { return 0; }
   template <int bits>
   struct Dot {
-    Ints total = {};
+    Ints total;
+    Dot() = default;
+    explicit Dot(const Ints& start) : total(start) {}
     void add(const Codes& codes, Four a) {
       for (int r = 0; r < width; ++r)
         for (int j = 0; j < 4; ++j) total.of[r] += codes.bytes[4 * r + j] * a[j];
@@ -93,12 +97,14 @@ struct Lanes {
   };
 };
 
+#include "vectors.h"
 #include "activations.h"
 #include "attend.h"
 #include "multiply.h"
+#include "outputs.h"
 
 }  // namespace
 
-const Kernels kPlain = {"plain", quantize, multiply, gate, attend_page, merge, turn};
+const Kernels kPlain = {"plain", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
 
 }  // namespace edgewise
