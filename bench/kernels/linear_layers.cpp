@@ -77,7 +77,7 @@ double read_bandwidth(const uint8_t* memory, int64_t bytes, Team& team) {
   constexpr int64_t piece = 1 << 18;
   std::vector<uint64_t> sums(bytes / piece);
   const double start = now();
-  team.run(bytes / piece, [&](int64_t chunk) {
+  team.each(bytes / piece, [&](int64_t chunk) {
     using Words = uint64_t __attribute__((vector_size(32), aligned(8), may_alias));
     Words sum[4] = {};
     const Words* p = reinterpret_cast<const Words*>(memory + chunk * piece);

@@ -47,7 +47,7 @@ class Attention {
   void decode(Team& team) const {
     const int64_t first = first_page(a_.past), pages = pages_ - first;
     const int64_t chunks = (pages + kPagesPerChunk - 1) / kPagesPerChunk;
-    team.run(s_.kv_heads * chunks, [&](int64_t chunk) {
+    team.each(s_.kv_heads * chunks, [&](int64_t chunk) {
       const int head = static_cast<int>(chunk / chunks);
       const int64_t begin = first + chunk % chunks * kPagesPerChunk;
       for (int64_t p = begin; p < std::min(pages_, begin + kPagesPerChunk); ++p) {
@@ -71,7 +71,7 @@ class Attention {
   // Many tokens: blocks of rows of one KV head, each over all the pages it sees.
   void prefill(Team& team) const {
     const int64_t rows = a_.tokens * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
-    team.run(s_.kv_heads * blocks, [&](int64_t chunk) {
+    team.each(s_.kv_heads * blocks, [&](int64_t chunk) {
       const int head = static_cast<int>(chunk / blocks);
       // The last blocks see most: they go first.
       const int64_t begin = (blocks - 1 - chunk % blocks) * kBlockRows;
@@ -171,7 +171,7 @@ void attention(const AttentionShape& shape, const AttentionArguments& args, Team
     step.write(0);
     step.decode(team);
   } else {
-    team.run(args.tokens, [&](int64_t token) { step.write(token); });
+    team.each(args.tokens, [&](int64_t token) { step.write(token); });
     step.prefill(team);
   }
 }

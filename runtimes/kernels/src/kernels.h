@@ -12,6 +12,9 @@ constexpr int kMostRows = 128;
 // Most rows of a tile in any instruction set.
 constexpr int kMostTileRows = 8;
 
+// Weights are brought near at least so long before they are multiplied.
+constexpr int64_t kAheadBytes = 12 << 10;
+
 // Rows of activations that are multiplied together.
 struct Tile {
   int first;
@@ -49,6 +52,8 @@ struct Product {
   int64_t blocks = shape.blocks();
   int64_t panels = shape.panels();
   int64_t panel_bytes = shape.panel_bytes();
+  // From a pair of panels to the one that is brought near meanwhile: the next, or a later one where they are short.
+  int64_t ahead = (kAheadBytes / (2 * panel_bytes) + 1) * 2 * panel_bytes;
   // Where scales and zero points begin in a panel.
   int64_t scales_at = shape.code_bytes();
   int64_t zeros_at = scales_at + shape.scale_bytes();

@@ -5,36 +5,25 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <vector>
 
 #include "isa.h"
 
 namespace edgewise {
 namespace {
 
-// Bytes of weights in the smallest chunk of work: below, taking it costs more than waiting for the last to end.
+// Bytes of weights in a unit of work at least: below, taking it costs more than waiting for the last to end.
 constexpr int64_t kLeastBytes = 8 << 10;
-// What a helper brings near ahead of its use; more would push itself out of a level-2 cache.
-constexpr int64_t kAheadBytes = 256 << 10;
 
-// Pairs of panels in chunks that grow smaller: long stretches at first, and all threads end together.
-class Chunks {
- public:
-  Chunks(const Shape& shape, int threads) : pairs_(shape.pairs()), shares_(2 * threads) {
-    // No more chunks than a team takes, though nothing has so many.
-    least_ = std::max({int64_t{1}, kLeastBytes / (2 * shape.panel_bytes()), pairs_ / 0x7fff});
+// Pairs of panels in units of work.
+struct Units {
+  int64_t pairs;  // in all
+  int64_t each;   // of a unit
+
+  explicit Units(const Shape& shape) : pairs(shape.pairs()) {
+    // No more units than a team shares out, though nothing has so many.
+    each = std::max({int64_t{1}, kLeastBytes / (2 * shape.panel_bytes()), pairs / 0x7fff});
   }
-
-  int64_t end(int64_t begin) const { return std::min(pairs_, begin + std::max(least_, (pairs_ - begin) / shares_)); }
-
-  // Where each chunk begins, and where the last ends.
-  void starts(std::vector<int64_t>& out) const {
-    out.assign(1, 0);
-    while (out.back() < pairs_) out.push_back(end(out.back()));
-  }
-
- private:
-  int64_t pairs_, shares_, least_;
+  int64_t count() const { return (pairs + each - 1) / each; }
 };
 
 // Memory of a call, kept by its thread from call to call.
@@ -51,9 +40,6 @@ class Workspace {
     a.less = reinterpret_cast<int32_t*>(memory_.get() + codes + 4 * scales);
     return a;
   }
-
-  // Where the chunks of a job begin.
-  std::vector<int64_t> starts;
 
  private:
   struct Free {
@@ -79,8 +65,7 @@ class Workspace {
 void linear(const Shape& shape, const LinearArguments& args, Team& team) {
   static thread_local Workspace workspace;
   const Kernels& k = kernels();
-  Chunks(shape, team.threads()).starts(workspace.starts);
-  const int64_t* starts = workspace.starts.data();
+  const Units units(shape);
   Product product{shape, args.weights, args.bias};
   for (int64_t first = 0; first < args.rows; first += kMostRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kMostRows, args.rows - first));
@@ -91,18 +76,18 @@ void linear(const Shape& shape, const LinearArguments& args, Team& team) {
       for (int row = 0; row < tile.rows; ++row)
         k.quantize(shape, x + row * shape.inputs, args.norm, args.epsilon, a, tile, row);
     };
-    team.run(a.tiles.count, quantize);
+    team.each(a.tiles.count, quantize);
     product.residual = args.residual ? args.residual + first * product.outputs : nullptr;
     product.out = args.out + first * product.outputs;
-    const auto multiply = [&](int64_t chunk) { k.multiply(product, a, starts[chunk], starts[chunk + 1]); };
-    team.run(static_cast<int64_t>(workspace.starts.size()) - 1, multiply);
+    team.share(units.count(), [&](int64_t begin, int64_t end) {
+      k.multiply(product, a, begin * units.each, std::min(end * units.each, units.pairs));
+    });
   }
 }
 
-Stretch first_of_helper(const Shape& shape, const uint8_t* weights, int threads) {
-  const Chunks chunks(shape, threads);
-  const int64_t bytes = 2 * shape.panel_bytes(), begin = chunks.end(0);
-  return {weights + begin * bytes, std::min(kAheadBytes, (chunks.end(begin) - begin) * bytes)};
+void expect_linear(const Shape& shape, const uint8_t* weights, Team& team) {
+  const Units units(shape);
+  team.expect(weights, 2 * shape.panel_bytes() * units.each, units.count());
 }
 
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {

@@ -19,18 +19,12 @@ struct LinearArguments {
   float* out = nullptr;             // [rows, shape.outputs()]
 };
 
-// A stretch of weights.
-struct Stretch {
-  const uint8_t* data = nullptr;
-  int64_t bytes = 0;
-};
-
-// What a helper of a team of `threads` will read first of a matrix.
-Stretch first_of_helper(const Shape& shape, const uint8_t* weights, int threads);
-
 // out = W * q8(RMSnorm(x) * norm) + bias + residual; where gated silu(first half) * second half before the residual.
 // Throws std::bad_alloc.
 void linear(const Shape& shape, const LinearArguments& arguments, Team& team);
+
+// Tells the team that this layer's job comes after the next.
+void expect_linear(const Shape& shape, const uint8_t* weights, Team& team);
 
 // Row `id` of the matrix as floats [shape.inputs].
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out);

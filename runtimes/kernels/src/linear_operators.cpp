@@ -82,13 +82,18 @@ class Linear : Matrix {
  private:
   // Layers follow each other in the same order for every token: each learns which comes behind it.
   void foretell(const uint8_t* weights) {
-    static thread_local std::shared_ptr<Stretch> before;
-    if (before) *before = first_of_helper(shape_, weights, team_.threads());
+    static thread_local std::shared_ptr<Coming> before;
+    if (before) *before = {shape_, weights};
     before = next_;
-    if (next_->bytes) team_.expect(next_->data, next_->bytes);
+    if (next_->weights) expect_linear(next_->shape, next_->weights, team_);
   }
 
-  std::shared_ptr<Stretch> next_ = std::make_shared<Stretch>();
+  struct Coming {
+    Shape shape;
+    const uint8_t* weights = nullptr;
+  };
+
+  std::shared_ptr<Coming> next_ = std::make_shared<Coming>();
   float epsilon_ = 0;
   Team& team_;
 };

@@ -62,8 +62,8 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
       __builtin_prefetch(next < p.blocks ? scales_here + next * 32
                                          : scales_here + p.panel_bytes + (next - p.blocks) * 32);
     } else {
-      // The two panels behind these two, into a cache that does not push out what all tiles read.
-      for (int i = 2; i < 4; ++i) __builtin_prefetch(scales_here + i * p.panel_bytes + b * 32, 0, 2);
+      // Two panels further on, into a cache that does not push out what all tiles read.
+      for (int i = 0; i < 2; ++i) __builtin_prefetch(scales_here + p.ahead + i * p.panel_bytes + b * 32, 0, 2);
     }
     Lanes::Ints dot[count][columns];
     for (int m = 0; m < count; ++m)
@@ -76,7 +76,7 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
         if (panels == 1)
           __builtin_prefetch(codes + i * 64 + kAhead);
         else
-          for (int n = 2; n < 4; ++n) __builtin_prefetch(codes + n * p.panel_bytes + i * 64, 0, 2);
+          for (int n = 0; n < 2; ++n) __builtin_prefetch(codes + p.ahead + n * p.panel_bytes + i * 64, 0, 2);
         for (int half = 0; half < 8 / bits; ++half) {
           Lanes::Codes w[columns];
           for (int c = 0; c < columns; ++c) {

@@ -23,7 +23,7 @@ namespace {
 // Runs a job of `chunks` and checks that each was done once.
 void run_and_count(Team& team, int64_t chunks) {
   const std::unique_ptr<std::atomic<int>[]> done(new std::atomic<int>[chunks + 1]());
-  team.run(chunks, [&](int64_t chunk) { done[chunk < 0 || chunk > chunks ? chunks : chunk].fetch_add(1); });
+  team.each(chunks, [&](int64_t chunk) { done[chunk < 0 || chunk > chunks ? chunks : chunk].fetch_add(1); });
   for (int64_t i = 0; i < chunks; ++i) CHECK(done[i] == 1);
   CHECK(done[chunks] == 0);
 }
@@ -43,7 +43,7 @@ void test_memory_order(int jobs) {
   constexpr int64_t chunks = 64;
   std::vector<int64_t> now(chunks), next(chunks);
   for (int job = 0; job < jobs; ++job) {
-    Team::of(3).run(chunks, [&](int64_t i) { next[i] = now[(i + 1) % chunks] + 1; });
+    Team::of(3).each(chunks, [&](int64_t i) { next[i] = now[(i + 1) % chunks] + 1; });
     now.swap(next);
     CHECK(now[job % chunks] == job + 1);
   }
@@ -95,7 +95,7 @@ void test_fork_in_a_job() {
   const pid_t parent = getpid();
   std::atomic<int> done{0};
   std::atomic<pid_t> child{0};
-  team.run(500, [&](int64_t) {
+  team.each(500, [&](int64_t) {
     if (getpid() != parent) _exit(3);
     if (done.fetch_add(1) != 100) return;
     child = fork();
@@ -132,7 +132,7 @@ void test_waking() {
   for (int round = 0; round < 5; ++round) {
     trying = "helpers that sleep, round " + std::to_string(round);
     std::atomic<int> begun{0};
-    Team::of(threads).run(threads, [&](int64_t) {
+    Team::of(threads).each(threads, [&](int64_t) {
       begun.fetch_add(1);
       while (begun < threads) sched_yield();
     });
