@@ -10,9 +10,6 @@
 namespace edgewise {
 namespace {
 
-// Pages of a head that one chunk of work reads when a single token attends.
-constexpr int64_t kPagesPerChunk = 2;
-
 class Attention {
  public:
   Attention(const AttentionShape& shape, const AttentionArguments& args, std::vector<float>& workspace)
@@ -46,17 +43,14 @@ class Attention {
   // One token: pages are shared out, each page's part kept apart, then merged in order.
   void decode(Team& team) const {
     const int64_t first = first_page(a_.past), pages = pages_ - first;
-    const int64_t chunks = (pages + kPagesPerChunk - 1) / kPagesPerChunk;
-    team.each(s_.kv_heads * chunks, [&](int64_t chunk) {
-      const int head = static_cast<int>(chunk / chunks);
-      const int64_t begin = first + chunk % chunks * kPagesPerChunk;
-      for (int64_t p = begin; p < std::min(pages_, begin + kPagesPerChunk); ++p) {
-        const Span span = seen(a_.past, p);
-        std::vector<int>& from = spans();
-        from.assign(2 * group_, span.first);
-        std::fill(from.begin() + group_, from.end(), span.last);
-        k_.attend_page(page(head, p), group_, query(head, 0), from.data(), from.data() + group_, partial(head, p));
-      }
+    team.each(s_.kv_heads * pages, [&](int64_t unit) {
+      const int head = static_cast<int>(unit / pages);
+      const int64_t p = first + unit % pages;
+      const Span span = seen(a_.past, p);
+      int from[kBlockRows], to[kBlockRows];
+      std::fill(from, from + group_, span.first);
+      std::fill(to, to + group_, span.last);
+      k_.attend_page(page(head, p), group_, query(head, 0), from, to, partial(head, p));
     });
     std::vector<float>& state = scratch();
     state.resize(stride_);
@@ -144,10 +138,6 @@ class Attention {
 
   static std::vector<float>& scratch() {
     static thread_local std::vector<float> memory;
-    return memory;
-  }
-  static std::vector<int>& spans() {
-    static thread_local std::vector<int> memory;
     return memory;
   }
 

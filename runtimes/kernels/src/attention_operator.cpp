@@ -19,7 +19,7 @@ class Attention {
   static constexpr Element kInputs[] = {kFloat, kFloat, kFloat, kInt32, kFloat, kFloat, kFloat, kFloat};
   static constexpr size_t kRequired = 4;
 
-  Attention(const Api* api, const Info* info) : api_(api), team_(Team::of(current_threads())) {
+  Attention(const Api* api, const Info* info) : api_(api), inputs_(api, info), team_(Team::of(current_threads())) {
     shape_.heads = integer(info, "heads");
     shape_.kv_heads = integer(info, "kv_heads");
     shape_.dim = integer(info, "head_dim");
@@ -34,11 +34,12 @@ class Attention {
   }
 
   void compute(Context* context) {
-    const auto tensor = [&](size_t i) { return input(api_, context, i, kInputs[i]); };
-    const Tensor qkv = tensor(0), keys = tensor(1), values = tensor(2), total = tensor(3);
+    const auto tensor = [&](size_t i) { return inputs_.get(context, i); };
+    Tensor qkv = tensor(0);
+    const Tensor keys = tensor(1), values = tensor(2), total = tensor(3);
     const Tensor cos = tensor(4), sin = tensor(5), query_norm = tensor(6), key_norm = tensor(7);
     const int64_t width = (shape_.heads + 2 * shape_.kv_heads) * static_cast<int64_t>(shape_.dim);
-    if (qkv.dims.empty() || qkv.dims.back() != width)
+    if (!qkv.rank || qkv.dims[qkv.rank - 1] != width)
       refuse("qkv has the shape " + qkv.text() + ", expected [1, tokens, " + std::to_string(width) + "]");
     AttentionArguments args;
     args.qkv = static_cast<const float*>(qkv.data);
@@ -66,9 +67,8 @@ class Attention {
     args.sin = static_cast<const float*>(sin.data);
     args.query_norm = static_cast<const float*>(query_norm.data);
     args.key_norm = static_cast<const float*>(key_norm.data);
-    std::vector<int64_t> dims = qkv.dims;
-    dims.back() = shape_.heads * static_cast<int64_t>(shape_.dim);
-    args.out = output(api_, context, dims);
+    qkv.dims[qkv.rank - 1] = shape_.heads * static_cast<int64_t>(shape_.dim);
+    args.out = output(api_, context, qkv.dims, qkv.rank);
     attention(shape_, args, team_);
   }
 
@@ -80,6 +80,7 @@ class Attention {
   }
 
   const Api* api_;
+  Inputs<Attention> inputs_;
   AttentionShape shape_;
   Team& team_;
 };

@@ -2,6 +2,7 @@
 #include "linear.h"
 
 #include <memory>
+#include <string>
 
 #include "operator.h"
 #include "operators.h"
@@ -29,10 +30,9 @@ class Matrix {
   }
 
  protected:
-  const uint8_t* weights(const Context* context) const {
-    const Tensor w = input(api_, context, 1, kUint8);
-    expect(w, shape_.bytes(), "the weights tensor");
-    return static_cast<const uint8_t*>(w.data);
+  const uint8_t* checked(const Tensor& weights) const {
+    expect(weights, shape_.bytes(), "the weights tensor");
+    return static_cast<const uint8_t*>(weights.data);
   }
 
   int64_t integer(const Info* info, const char* name) const {
@@ -51,18 +51,18 @@ class Linear : Matrix {
   static constexpr Element kInputs[] = {kFloat, kUint8, kFloat, kFloat, kFloat};
   static constexpr size_t kRequired = 2;
 
-  Linear(const Api* api, const Info* info) : Matrix(api, info, true), team_(Team::of(current_threads())) {
+  Linear(const Api* api, const Info* info)
+      : Matrix(api, info, true), inputs_(api, info), team_(Team::of(current_threads())) {
     check(api->attribute(info, "epsilon", &epsilon_));
   }
 
   void compute(Context* context) {
-    const Tensor x = input(api_, context, 0, kFloat);
-    if (x.dims.empty() || x.dims.back() != shape_.inputs)
+    Tensor x = inputs_.get(context, 0);
+    if (!x.rank || x.dims[x.rank - 1] != shape_.inputs)
       refuse("x has the shape " + x.text() + ", expected [..., " + std::to_string(shape_.inputs) + "]");
     LinearArguments args;
-    args.weights = weights(context);
-    const Tensor norm = input(api_, context, 2, kFloat), bias = input(api_, context, 3, kFloat);
-    const Tensor residual = input(api_, context, 4, kFloat);
+    args.weights = checked(inputs_.get(context, 1));
+    const Tensor norm = inputs_.get(context, 2), bias = inputs_.get(context, 3), residual = inputs_.get(context, 4);
     args.x = static_cast<const float*>(x.data);
     args.rows = x.elements() / shape_.inputs;
     expect(norm, shape_.inputs, "the norm");
@@ -72,9 +72,8 @@ class Linear : Matrix {
     args.epsilon = epsilon_;
     args.bias = static_cast<const float*>(bias.data);
     args.residual = static_cast<const float*>(residual.data);
-    std::vector<int64_t> dims = x.dims;
-    dims.back() = shape_.outputs();
-    args.out = output(api_, context, dims);
+    x.dims[x.rank - 1] = shape_.outputs();
+    args.out = output(api_, context, x.dims, x.rank);
     foretell(args.weights);
     linear(shape_, args, team_);
   }
@@ -94,6 +93,7 @@ class Linear : Matrix {
   };
 
   std::shared_ptr<Coming> next_ = std::make_shared<Coming>();
+  Inputs<Linear> inputs_;
   float epsilon_ = 0;
   Team& team_;
 };
@@ -104,21 +104,25 @@ class Embedding : Matrix {
   static constexpr Element kInputs[] = {kInt64, kUint8};
   static constexpr size_t kRequired = 2;
 
-  Embedding(const Api* api, const Info* info) : Matrix(api, info, false) {}
+  Embedding(const Api* api, const Info* info) : Matrix(api, info, false), inputs_(api, info) {}
 
   void compute(Context* context) {
-    const Tensor ids = input(api_, context, 0, kInt64);
-    const uint8_t* w = weights(context);
-    std::vector<int64_t> dims = ids.dims;
-    dims.push_back(shape_.inputs);
-    float* out = output(api_, context, dims);
+    Tensor ids = inputs_.get(context, 0);
+    const int64_t count = ids.elements();
+    const uint8_t* w = checked(inputs_.get(context, 1));
+    if (ids.rank == Tensor::kMostDimensions) refuse("the token ids have the shape " + ids.text());
+    ids.dims[ids.rank++] = shape_.inputs;
+    float* out = output(api_, context, ids.dims, ids.rank);
     const int64_t* id = static_cast<const int64_t*>(ids.data);
-    for (int64_t i = 0; i < ids.elements(); ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       if (id[i] < 0 || id[i] >= shape_.rows)
         refuse("token " + std::to_string(id[i]) + " is not in the vocabulary of " + std::to_string(shape_.rows));
       embed(shape_, w, id[i], out + i * shape_.inputs);
     }
   }
+
+ private:
+  Inputs<Embedding> inputs_;
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
 // What every operator needs: its tensors, errors as statuses, and the structure ONNX Runtime knows it by.
 #pragma once
 
+#include <iterator>
 #include <memory>
 #include <new>
 #include <string>
-#include <vector>
 
 #include "ort_api.h"
 
@@ -44,51 +44,83 @@ Status* guarded(const Api* api, F&& f) {
 
 // Dimensions and data of a tensor; data is null where an optional input is missing.
 struct Tensor {
-  std::vector<int64_t> dims;
+  static constexpr size_t kMostDimensions = 8;
+
+  size_t rank = 0;
+  int64_t dims[kMostDimensions];
   void* data = nullptr;
 
   int64_t elements() const {
     int64_t n = 1;
-    for (int64_t d : dims) n *= d;
+    for (size_t i = 0; i < rank; ++i) n *= dims[i];
     return n;
   }
   std::string text() const {
     std::string out = "[";
-    for (int64_t d : dims) out += (out.size() > 1 ? ", " : "") + std::to_string(d);
+    for (size_t i = 0; i < rank; ++i) out += (i ? ", " : "") + std::to_string(dims[i]);
     return out + "]";
   }
 };
 
-inline Tensor input(const Api* api, const Context* context, size_t index, Element expected) {
-  Tensor tensor;
-  size_t count = 0;
-  check(api->input_count(context, &count));
-  if (index >= count) return tensor;
-  const Value* value = nullptr;
-  check(api->input(context, index, &value));
-  if (!value) return tensor;
-  TensorInfo* info = nullptr;
-  check(api->tensor_info(value, &info));
-  const auto release = [api](TensorInfo* i) { api->release(i); };
-  const std::unique_ptr<TensorInfo, decltype(release)> held(info, release);
-  // An initializer that was given to the session is not compared with the operator's types.
-  Element element{};
-  check(api->element(info, &element));
-  if (element != expected)
-    refuse("input " + std::to_string(index) + " has the element type " + std::to_string(element) + ", expected " +
-           std::to_string(expected) + "; export the artifact again");
-  size_t rank = 0;
-  check(api->rank(info, &rank));
-  tensor.dims.resize(rank);
-  check(api->dims(info, tensor.dims.data(), rank));
-  check(api->data(value, &tensor.data));
-  return tensor;
-}
+// The inputs of an operator, `Kernel::kInputs` says of which types. Those that no run can change are read once.
+template <class Kernel>
+class Inputs {
+ public:
+  Inputs(const Api* api, const Info* info) : api_(api) {
+    for (size_t i = 0; i < kCount; ++i) {
+      int constant = 0;
+      const Value* value = nullptr;
+      Status* status = api->constant_input(info, i, &constant, &value);
+      if (status)
+        api->release(status);
+      else if (constant && value)
+        constants_[i] = read(value, i);
+    }
+  }
 
-inline float* output(const Api* api, Context* context, const std::vector<int64_t>& dims) {
+  Tensor get(const Context* context, size_t index) const {
+    if (constants_[index].data) return constants_[index];
+    size_t count = 0;
+    check(api_->input_count(context, &count));
+    const Value* value = nullptr;
+    if (index < count) check(api_->input(context, index, &value));
+    return value ? read(value, index) : Tensor{};
+  }
+
+ private:
+  static constexpr size_t kCount = std::size(Kernel::kInputs);
+
+  Tensor read(const Value* value, size_t index) const {
+    const Api* api = api_;
+    TensorInfo* info = nullptr;
+    check(api->tensor_info(value, &info));
+    const auto release = [api](TensorInfo* i) { api->release(i); };
+    const std::unique_ptr<TensorInfo, decltype(release)> held(info, release);
+    // An initializer that was given to the session is not compared with the operator's types.
+    Element element{};
+    check(api->element(info, &element));
+    const Element expected = Kernel::kInputs[index];
+    if (element != expected)
+      refuse("input " + std::to_string(index) + " has the element type " + std::to_string(element) + ", expected " +
+             std::to_string(expected) + "; export the artifact again");
+    Tensor tensor;
+    check(api->rank(info, &tensor.rank));
+    if (tensor.rank > Tensor::kMostDimensions)
+      refuse("input " + std::to_string(index) + " has " + std::to_string(tensor.rank) + " dimensions, expected at most " +
+             std::to_string(Tensor::kMostDimensions) + "; export the artifact again");
+    check(api->dims(info, tensor.dims, tensor.rank));
+    check(api->data(value, &tensor.data));
+    return tensor;
+  }
+
+  const Api* api_;
+  Tensor constants_[kCount];
+};
+
+inline float* output(const Api* api, Context* context, const int64_t* dims, size_t rank) {
   Value* value = nullptr;
   void* data = nullptr;
-  check(api->output(context, 0, dims.data(), dims.size(), &value));
+  check(api->output(context, 0, dims, rank, &value));
   check(api->data(value, &data));
   return static_cast<float*>(data);
 }

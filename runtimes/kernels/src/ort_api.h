@@ -23,7 +23,7 @@ enum Element : int { kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7 };
 enum Error : int { kFail = 1, kInvalidArgument = 2 };
 
 struct Api {
-  void* const entries[128];
+  void* const entries[256];
 
   template <int slot, class Result, class... Arguments>
   Result call(Arguments... arguments) const {
@@ -49,6 +49,10 @@ struct Api {
   }
   Status* output(Context* context, size_t index, const int64_t* dims, size_t rank, Value** out) const {
     return call<91, Status*>(context, index, dims, rank, out);
+  }
+  // The value of an input that no run can change; `constant` says whether it is one.
+  Status* constant_input(const Info* info, size_t index, int* constant, const Value** out) const {
+    return call<249, Status*>(info, index, constant, out);
   }
   void release(Status* status) const { call<93, void>(status); }
   void release(TensorInfo* info) const { call<99, void>(info); }
