@@ -1,22 +1,11 @@
-// What is computed of activations number by number: 8-bit codes, RMS norm. Plain loops, which the compiler turns into
-// the vectors of the set it compiles for; sums are folded in a fixed order, so every set gives the same bits.
+// Activations as 8-bit codes, RMS-normed where that is wanted. Sums are folded in a fixed order, so every set gives the
+// same bits. Lanes offers highest(v) and sum(v) of integers (a `Whole` of them), and store_bytes(p, v), which keeps the low
+// byte of each.
 // Included inside the unnamed namespace of each instruction set, behind vectors.h.
 
 // Below this a block counts as zero: 127 divided by less would overflow.
 constexpr float kSmallest = 1e-35f;
 constexpr int32_t kInfinity = 0x7f800000;
-inline int32_t bits_of(float v) {
-  int32_t bits;
-  __builtin_memcpy(&bits, &v, 4);
-  return bits;
-}
-
-inline float float_of(int32_t bits) {
-  float v;
-  __builtin_memcpy(&v, &bits, 4);
-  return v;
-}
-
 // 1 / RMS (arXiv:1910.07467).
 inline float inverse_rms(const float* x, int64_t n, float epsilon) {
   constexpr int lanes = 16;
@@ -28,16 +17,21 @@ inline float inverse_rms(const float* x, int64_t n, float epsilon) {
   return 1.0f / __builtin_sqrtf(folded(squares) / static_cast<float>(n) + epsilon);
 }
 
+inline Integers bits_of(Vector v) { return reinterpret_cast<const Integers&>(v); }
+inline Lanes::Whole whole(Integers v) { return reinterpret_cast<const Lanes::Whole&>(v); }
+
 // One block of values; returns the sum of the codes.
 template <int block>
-int32_t quantize_block(const float* v, int8_t* codes, float* scale) {
-  int32_t top = 0;
-  for (int i = 0; i < block; ++i) {
+int32_t quantize_block(const Vector (&v)[block / kVector], int8_t* codes, float* scale) {
+  Integers tops = {};
+  for (const Vector& part : v) {
     // The bits of magnitudes order as the magnitudes do, NaN above infinity.
-    const int32_t magnitude = bits_of(v[i]) & 0x7fffffff;
-    top = magnitude > top ? magnitude : top;
+    const Integers magnitude = bits_of(part) & 0x7fffffff;
+    tops = magnitude > tops ? magnitude : tops;
   }
-  const float largest = float_of(top);
+  const int32_t top = Lanes::highest(whole(tops));
+  float largest;
+  __builtin_memcpy(&largest, &top, 4);
   if (top >= kInfinity || largest < kSmallest) {
     // What is not finite makes every product of the row NaN, in every order of summation.
     *scale = top >= kInfinity ? __builtin_nanf("") : 0.0f;
@@ -46,13 +40,13 @@ int32_t quantize_block(const float* v, int8_t* codes, float* scale) {
   }
   *scale = largest / 127.0f;
   const float inverse = 127.0f / largest;
-  int32_t total = 0;
-  for (int i = 0; i < block; ++i) {
-    const int32_t code = bits_of(v[i] * inverse + kRounder) - kRounderBits;
-    codes[i] = static_cast<int8_t>(code);
+  Integers total = {};
+  for (int i = 0; i < block / kVector; ++i) {
+    const Integers code = bits_of(v[i] * inverse + kRounder) - kRounderBits;
+    Lanes::store_bytes(codes + i * kVector, whole(code));
     total += code;
   }
-  return total;
+  return Lanes::sum(whole(total));
 }
 
 template <int block>
@@ -60,19 +54,20 @@ void quantize_blocks(const Shape& shape, const float* x, const float* norm, floa
                      int row) {
   const float factor = norm ? inverse_rms(x, shape.inputs, epsilon) : 1.0f;
   const int32_t middle = shape.zero_points ? -1 : Lanes::offset(shape.bits) - (1 << (shape.bits - 1));
-  const int64_t base = tile.first * shape.blocks();
-  for (int64_t b = 0, at = 0; at < shape.inputs; ++b, at += block) {
-    float values[block] = {};
-    const float* v = x + at;
-    const int64_t left = shape.inputs - at;
-    if (norm && left >= block) {
-      for (int i = 0; i < block; ++i) values[i] = x[at + i] * factor * norm[at + i];
-      v = values;
-    } else if (left < block) {
-      for (int64_t i = 0; i < left; ++i) values[i] = norm ? x[at + i] * factor * norm[at + i] : x[at + i];
-      v = values;
+  int64_t index = tile.first * shape.blocks() + row;
+  for (int64_t at = 0; at < shape.inputs; at += block, index += tile.rows) {
+    const float *from = x + at, *by = norm ? norm + at : nullptr;
+    float rest[block], rest_norm[block];
+    if (const int64_t left = shape.inputs - at; left < block) {
+      for (int i = 0; i < block; ++i) rest[i] = i < left ? from[i] : 0.0f, rest_norm[i] = by && i < left ? by[i] : 0.0f;
+      from = rest;
+      by = by ? rest_norm : nullptr;
     }
-    const int64_t index = base + b * tile.rows + row;
+    Vector v[block / kVector];
+    for (int i = 0; i < block / kVector; ++i) {
+      v[i] = load(from + i * kVector);
+      if (by) v[i] = v[i] * factor * load(by + i * kVector);
+    }
     to.less[index] = middle * quantize_block<block>(v, to.codes + index * block, to.scales + index);
   }
 }

@@ -14,6 +14,7 @@ struct Lanes {
   static constexpr int attend_rows = 6;
   using Codes = __m512i;
   using Four = __m512i;
+  using Whole = __m512i;
   using Ints = __m512i;
   using Floats = __m512;
 
@@ -50,6 +51,12 @@ struct Lanes {
   static Floats scaled(Floats a, float x) { return _mm512_mul_ps(a, _mm512_set1_ps(x)); }
 
   static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+
+  static int32_t highest(Whole v) { return _mm512_reduce_max_epi32(v); }
+  static int32_t sum(Whole v) { return _mm512_reduce_add_epi32(v); }
+  static void store_bytes(int8_t* p, Whole v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
 
   static constexpr int offset(int) { return 0; }
   template <int bits>

@@ -15,6 +15,7 @@ struct Lanes256 {
   static constexpr int attend_rows = 3;
   using Codes = __m256i;
   using Four = __m256i;
+  using Whole = __m256i;
   using Ints = __m256i;
   using Floats = __m256;
 
@@ -49,6 +50,21 @@ struct Lanes256 {
   static Floats scaled(Floats a, float x) { return _mm256_mul_ps(a, _mm256_set1_ps(x)); }
 
   static void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+
+  static int32_t highest(Whole v) {
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1)));
+  }
+  static int32_t sum(Whole v) {
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+  }
+  static void store_bytes(int8_t* p, Whole v) {
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
+  }
 };
 
 }  // namespace

@@ -83,6 +83,16 @@ struct Lanes {
   }
   static void store(float* p, const Floats& v) { __builtin_memcpy(p, v.of, sizeof v.of); }
 
+  using Whole = int32_t __attribute__((vector_size(vector_bytes)));
+  static int32_t highest(Whole v) {
+    const int32_t a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
+  }
+  static int32_t sum(Whole v) { return v[0] + v[1] + v[2] + v[3]; }
+  static void store_bytes(int8_t* p, Whole v) {
+    for (int i = 0; i < 4; ++i) p[i] = static_cast<int8_t>(v[i]);
+  }
+
   static constexpr int offset(int) { return 0; }
   template <int bits>
   struct Dot {
