@@ -1,24 +1,23 @@
 // Activations as 8-bit codes, RMS-normed where that is wanted. Sums are folded in a fixed order, so every set gives the
-// same bits. Lanes offers highest(v) and sum(v) of integers (a `Whole` of them), and store_bytes(p, v), which keeps the low
-// byte of each.
+// same bits.
 // Included inside the unnamed namespace of each instruction set, behind vectors.h.
 
 // Below this a block counts as zero: 127 divided by less would overflow.
 constexpr float kSmallest = 1e-35f;
 constexpr int32_t kInfinity = 0x7f800000;
+
 // 1 / RMS (arXiv:1910.07467).
 inline float inverse_rms(const float* x, int64_t n, float epsilon) {
-  constexpr int lanes = 16;
-  float squares[lanes] = {};
+  Vector squares[kSums] = {};
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    for (int j = 0; j < lanes; ++j) squares[j] += x[i + j] * x[i + j];
-  for (int j = 0; i + j < n; ++j) squares[j] += x[i + j] * x[i + j];
+  for (; i + 16 <= n; i += 16)
+    for (int j = 0; j < kSums; ++j) squares[j] += load(x + i + j * kVector) * load(x + i + j * kVector);
+  float rest[16] = {};
+  for (int j = 0; i + j < n; ++j) rest[j] = x[i + j] * x[i + j];
+  if (i < n)
+    for (int j = 0; j < kSums; ++j) squares[j] += load(rest + j * kVector);
   return 1.0f / __builtin_sqrtf(folded(squares) / static_cast<float>(n) + epsilon);
 }
-
-inline Integers bits_of(Vector v) { return reinterpret_cast<const Integers&>(v); }
-inline Lanes::Whole whole(Integers v) { return reinterpret_cast<const Lanes::Whole&>(v); }
 
 // One block of values; returns the sum of the codes.
 template <int block>

@@ -7,21 +7,22 @@
 // Rows of b that are asked for ahead of their use: narrow columns of wide rows are no stream that a CPU would follow.
 constexpr int kRowsAhead = 12;
 
-// c[r][n] = sum over k of a[r][k] * b[k][n], in the order of k, for `count` rows and n < vectors * kVector. The first
-// `ahead` numbers of coming rows of b are prefetched.
+// c[r][n] = sum over k of a[r][k] * b[k][n], in the order of k, for `count` rows and n < vectors * kVector.
 template <int count, int vectors>
-void product_tile(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int ahead, float* c,
-                  int64_t c_row) {
-  Vector sums[count][vectors] = {};
+void product_tile(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, float* c, int64_t c_row) {
+  // Not `= {}`: as an array in memory it would be cleared there.
+  Vector sums[count][vectors];
+  for (int r = 0; r < count; ++r)
+    for (int v = 0; v < vectors; ++v) sums[r][v] = Vector{};
   for (int k = 0; k < depth; ++k, b += b_row) {
-    for (int n = 0; n < ahead; n += 16) __builtin_prefetch(b + kRowsAhead * b_row + n);
+    for (int n = 0; n < vectors * kVector; n += 16) __builtin_prefetch(b + kRowsAhead * b_row + n);
     for (int v = 0; v < vectors; ++v) {
-      const Vector right = *reinterpret_cast<const Vector*>(b + v * kVector);
+      const Vector right = load(b + v * kVector);
       for (int r = 0; r < count; ++r) sums[r][v] += a[r * a_row + k] * right;
     }
   }
   for (int r = 0; r < count; ++r)
-    for (int v = 0; v < vectors; ++v) *reinterpret_cast<Vector*>(c + r * c_row + v * kVector) = sums[r][v];
+    for (int v = 0; v < vectors; ++v) store(c + r * c_row + v * kVector, sums[r][v]);
 }
 
 template <int count>
@@ -30,8 +31,8 @@ void product_rows(const float* a, int64_t a_row, const float* b, int64_t b_row, 
   constexpr int wide = 4;
   int n = 0;
   for (; n + wide * kVector <= columns; n += wide * kVector)
-    product_tile<count, wide>(a, a_row, b + n, b_row, depth, n ? 0 : columns, c + n, c_row);
-  for (; n + kVector <= columns; n += kVector) product_tile<count, 1>(a, a_row, b + n, b_row, depth, 0, c + n, c_row);
+    product_tile<count, wide>(a, a_row, b + n, b_row, depth, c + n, c_row);
+  for (; n + kVector <= columns; n += kVector) product_tile<count, 1>(a, a_row, b + n, b_row, depth, c + n, c_row);
   for (; n < columns; ++n)
     for (int r = 0; r < count; ++r) {
       float sum = 0.0f;
@@ -71,18 +72,15 @@ inline void soften(float* scores, int first, int last, int width, float scale, f
     store(scores + k, v);
     tops = v > tops ? v : tops;
   }
-  float top = lowest;
-  for (int j = 0; j < kVector; ++j) top = tops[j] > top ? tops[j] : top;
-  alignas(64) float sums[16];
-  Vector parts[16 / kVector] = {};
+  const float top = Lanes::highest(real(tops));
+  Vector sums[kSums] = {};
   for (int k = 0; k < width; k += 16)
-    for (int j = 0; j < 16 / kVector; ++j) {
+    for (int j = 0; j < kSums; ++j) {
       const Vector v = load(scores + k + j * kVector) - top;
       const Vector weight = v < splat(-87.0f) ? Vector{} : exponential(v);
       store(scores + k + j * kVector, weight);
-      parts[j] += weight;
+      sums[j] += weight;
     }
-  for (int j = 0; j < 16 / kVector; ++j) store(sums + j * kVector, parts[j]);
   partial[0] = top;
   partial[1] = folded(sums);
 }
@@ -109,8 +107,10 @@ void attend_page(const Page& page, int rows, const float* queries, const int* fi
 // state [2 + dim] and the next page's partial become the state of both.
 void merge(float* __restrict state, const float* __restrict partial, int dim) {
   const float top = state[0] > partial[0] ? state[0] : partial[0];
-  const float old_part = state[1] > 0.0f ? exponential(splat(state[0] - top))[0] : 0.0f;
-  const float new_part = exponential(splat(partial[0] - top))[0];
+  Vector parts = splat(partial[0] - top);
+  parts[1] = state[0] - top;
+  parts = exponential(parts);
+  const float new_part = parts[0], old_part = state[1] > 0.0f ? parts[1] : 0.0f;
   state[0] = top;
   state[1] = state[1] * old_part + partial[1] * new_part;
   for (int d = 0; d < dim; ++d) state[2 + d] = state[2 + d] * old_part + partial[2 + d] * new_part;

@@ -14,6 +14,7 @@ struct Lanes {
   static constexpr int attend_rows = 6;
   using Codes = __m512i;
   using Four = __m512i;
+  using Real = __m512;
   using Whole = __m512i;
   using Ints = __m512i;
   using Floats = __m512;
@@ -52,6 +53,13 @@ struct Lanes {
 
   static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
 
+  static float highest(Real v) { return _mm512_reduce_max_ps(v); }
+  static float fold(Real v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
   static int32_t highest(Whole v) { return _mm512_reduce_max_epi32(v); }
   static int32_t sum(Whole v) { return _mm512_reduce_add_epi32(v); }
   static void store_bytes(int8_t* p, Whole v) {

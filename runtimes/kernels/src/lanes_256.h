@@ -15,6 +15,7 @@ struct Lanes256 {
   static constexpr int attend_rows = 3;
   using Codes = __m256i;
   using Four = __m256i;
+  using Real = __m256;
   using Whole = __m256i;
   using Ints = __m256i;
   using Floats = __m256;
@@ -51,6 +52,16 @@ struct Lanes256 {
 
   static void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
 
+  static float highest(Real v) {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
+  static float fold(Real v) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
   static int32_t highest(Whole v) {
     const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));

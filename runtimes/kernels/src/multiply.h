@@ -55,7 +55,10 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
   const int8_t* x = a.codes + first * p.blocks * block;
   const float* scales = a.scales + first * p.blocks;
   const int32_t* less = a.less + first * p.blocks;
-  Lanes::Floats total[count][columns] = {};
+  // Not `= {}`: as an array in memory it would be cleared there.
+  Lanes::Floats total[count][columns];
+  for (int m = 0; m < count; ++m)
+    for (int c = 0; c < columns; ++c) total[m][c] = Lanes::Floats{};
   for (int64_t b = 0; b < p.blocks; ++b, scales += count, less += count) {
     if (panels == 1) {
       const int64_t next = b + kScalesAhead;

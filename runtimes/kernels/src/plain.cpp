@@ -83,7 +83,13 @@ struct Lanes {
   }
   static void store(float* p, const Floats& v) { __builtin_memcpy(p, v.of, sizeof v.of); }
 
+  using Real = float __attribute__((vector_size(vector_bytes)));
   using Whole = int32_t __attribute__((vector_size(vector_bytes)));
+  static float highest(Real v) {
+    const float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
+  }
+  static float fold(Real v) { return (v[0] + v[2]) + (v[1] + v[3]); }
   static int32_t highest(Whole v) {
     const int32_t a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
     return a > b ? a : b;

@@ -1,5 +1,8 @@
 // Vectors of floats as wide as the instruction set's. Included inside the unnamed namespace of each instruction set, behind
 // its `Lanes`: nothing here may be shared between sets, or the linker could keep the copy that this CPU cannot run.
+//
+// Lanes offers, as its own types Real and Whole: highest(v), and fold(v), which adds halves to halves, of floats;
+// highest(v) and sum(v) of integers, and store_bytes(p, v), which keeps the low byte of each.
 
 constexpr int kVector = Lanes::vector_bytes / 4;
 
@@ -31,9 +34,16 @@ inline Vector exponential(Vector v) {
   return p * reinterpret_cast<const Vector&>(exponent);
 }
 
-// The sixteen sums of a row, folded in the one order that every set has.
-inline float folded(float (&sums)[16]) {
-  for (int step = 8; step; step /= 2)
+inline Integers bits_of(Vector v) { return reinterpret_cast<const Integers&>(v); }
+inline Lanes::Real real(Vector v) { return reinterpret_cast<const Lanes::Real&>(v); }
+inline Lanes::Whole whole(Integers v) { return reinterpret_cast<const Lanes::Whole&>(v); }
+
+// Sixteen sums, in as many vectors as they take.
+constexpr int kSums = 16 / kVector;
+
+// Sixteen sums as one, halves onto halves: the one order that every set has.
+inline float folded(Vector (&sums)[kSums]) {
+  for (int step = kSums / 2; step; step /= 2)
     for (int j = 0; j < step; ++j) sums[j] += sums[j + step];
-  return sums[0];
+  return Lanes::fold(real(sums[0]));
 }
