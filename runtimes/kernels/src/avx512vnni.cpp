@@ -1,7 +1,5 @@
 // AVX-512 with VNNI: all 16 rows of a panel in one vector.
-#include <immintrin.h>
-
-#include "kernels.h"
+#include "lanes_256.h"
 
 namespace edgewise {
 namespace {
@@ -53,17 +51,17 @@ struct Lanes {
 
   static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
 
-  static float highest(Real v) { return _mm512_reduce_max_ps(v); }
-  static float fold(Real v) {
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  // Halves onto halves, and on as with 256 bits.
+  static __m256i upper(Whole v) { return _mm512_extracti64x4_epi64(v, 1); }
+  static __m256 upper(Real v) { return _mm256_castsi256_ps(upper(_mm512_castps_si512(v))); }
+  static float highest(Real v) { return Lanes256::highest(_mm256_max_ps(_mm512_castps512_ps256(v), upper(v))); }
+  static float fold(Real v) { return Lanes256::fold(_mm256_add_ps(_mm512_castps512_ps256(v), upper(v))); }
+  static int32_t highest(Whole v) {
+    return Lanes256::highest(_mm256_max_epi32(_mm512_castsi512_si256(v), upper(v)));
   }
-  static int32_t highest(Whole v) { return _mm512_reduce_max_epi32(v); }
-  static int32_t sum(Whole v) { return _mm512_reduce_add_epi32(v); }
+  static int32_t sum(Whole v) { return Lanes256::sum(_mm256_add_epi32(_mm512_castsi512_si256(v), upper(v))); }
   static void store_bytes(int8_t* p, Whole v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v));
   }
 
   static constexpr int offset(int) { return 0; }

@@ -1,4 +1,4 @@
-// What AVX2 and AVX-VNNI have in common: 8 rows a 256-bit vector. For sources compiled for one of the two only.
+// What AVX2 and AVX-VNNI have in common: 8 rows a 256-bit vector. AVX-512 folds its halves with it.
 #pragma once
 
 #include <immintrin.h>

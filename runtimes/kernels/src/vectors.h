@@ -2,7 +2,7 @@
 // its `Lanes`: nothing here may be shared between sets, or the linker could keep the copy that this CPU cannot run.
 //
 // Lanes offers, as its own types Real and Whole: highest(v), and fold(v), which adds halves to halves, of floats;
-// highest(v) and sum(v) of integers, and store_bytes(p, v), which keeps the low byte of each.
+// highest(v) and sum(v) of integers, and store_bytes(p, v), of numbers that a byte holds.
 
 constexpr int kVector = Lanes::vector_bytes / 4;
 
@@ -17,6 +17,12 @@ inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p);
 inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 inline Vector splat(float v) { return Vector{} + v; }
 
+// Casts of vectors keep the bits.
+inline Integers bits_of(Vector v) { return (Integers)v; }
+inline Vector float_of(Integers v) { return (Vector)v; }
+inline Lanes::Real real(Vector v) { return (Lanes::Real)v; }
+inline Lanes::Whole whole(Integers v) { return (Lanes::Whole)v; }
+
 // e^v for v in [-87, 88], elsewhere that of the nearer end, to about two units in the last place (Cephes' polynomial).
 inline Vector exponential(Vector v) {
   v = v < splat(-87.0f) ? splat(-87.0f) : v;
@@ -30,13 +36,9 @@ inline Vector exponential(Vector v) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const Integers exponent = (reinterpret_cast<const Integers&>(shifted) - (kRounderBits - 127)) << 23;
-  return p * reinterpret_cast<const Vector&>(exponent);
+  const Integers exponent = (bits_of(shifted) - (kRounderBits - 127)) << 23;
+  return p * float_of(exponent);
 }
-
-inline Integers bits_of(Vector v) { return reinterpret_cast<const Integers&>(v); }
-inline Lanes::Real real(Vector v) { return reinterpret_cast<const Lanes::Real&>(v); }
-inline Lanes::Whole whole(Integers v) { return reinterpret_cast<const Lanes::Whole&>(v); }
 
 // Sixteen sums, in as many vectors as they take.
 constexpr int kSums = 16 / kVector;
