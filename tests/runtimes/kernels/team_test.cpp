@@ -1,4 +1,4 @@
-// Teams: each chunk once, whoever asks, however many threads, in the child of a fork and after a sleep.
+// Teams: each unit once, whoever asks, however many threads, in the child of a fork and after a sleep.
 #include "team.h"
 
 #include <dirent.h>
@@ -35,6 +35,23 @@ void test_counts() {
       CHECK(Team::of(threads).threads() == threads);
       run_and_count(Team::of(threads), chunks);
     }
+}
+
+// A member that is put aside keeps only the piece it holds: the others do the rest of its stretch.
+void test_helping() {
+  constexpr int64_t units = 400;
+  for (int threads = 2; threads < 6; ++threads) {
+    trying = "a member of " + std::to_string(threads) + " that stands still";
+    for (const int64_t stuck : {int64_t{0}, units / threads}) {
+      std::atomic<int64_t> done{0};
+      Team::of(threads).share(units, [&](int64_t begin, int64_t end) {
+        if (begin == stuck)
+          while (done < units - (end - begin)) sched_yield();
+        done.fetch_add(end - begin);
+      });
+      CHECK(done == units);
+    }
+  }
 }
 
 // What one chunk writes plainly, the next job and the caller read: a team orders memory.
@@ -148,6 +165,7 @@ void test_team(const Options& options) {
   const int jobs = options.cases ? options.cases : 2000;
   test_waking();
   test_counts();
+  test_helping();
   test_memory_order(jobs);
   test_callers_at_once(jobs);
   if (kForks) {
