@@ -138,7 +138,8 @@ def measure(path: Path, held: int, prompt: int, threads: int, tokens: int) -> li
     ]
     in_all = sum(row.token_us for row in rows), sum(row.prompt_us for row in rows)
     rows = [
-        replace(row, token_share=row.token_us / in_all[0], prompt_share=row.prompt_us / in_all[1]) for row in rows
+        replace(row, token_share=row.token_us / in_all[0], prompt_share=row.prompt_us / in_all[1])
+        for row in rows
     ]
     return sorted(rows, key=lambda row: -row.token_us)
 
