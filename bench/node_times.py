@@ -1,6 +1,6 @@
 """Where the time of a token goes: the graph's nodes by what they compute, and what lies between them.
 
-    python -m bench.node_times ARTIFACT [--held 128] [--prompt 512] [--threads N] [--json]
+    python -m bench.node_times ARTIFACT [--held 128] [--tokens 64] [--prompt 512] [--threads N] [--json]
 
 ONNX Runtime's own profiler times the nodes of tokens decoded behind `--held` others, and of a prompt. Beside each kind
 of node stands what it reads per token, weights or KV, and how fast that was. What a run takes beyond its nodes is ONNX
@@ -168,13 +168,18 @@ def _medians(*kinds: Sequence[Counter[str]]) -> Iterator[tuple[Any, ...]]:
 def _print(rows: Sequence[Row], prompt: int) -> None:
     table = [("", "us a token", "share", "MB read", "GB/s", f"ms of {prompt}", "share")]
     for row in rows:
-        read = (f"{row.token_bytes / 1e6:.1f}", f"{row.token_bytes / row.token_us / 1e3:.1f}")
+        measured = row.token_bytes and row.token_us
+        read = (
+            (f"{row.token_bytes / 1e6:.1f}", f"{row.token_bytes / row.token_us / 1e3:.1f}")
+            if measured
+            else ("", "")
+        )
         table.append(
             (
                 row.kind,
                 f"{row.token_us:.0f}",
                 f"{100 * row.token_share:.1f}%",
-                *(read if row.token_bytes else ("", "")),
+                *read,
                 f"{row.prompt_us / 1e3:.1f}",
                 f"{100 * row.prompt_share:.1f}%",
             )
@@ -192,6 +197,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="threads to compute with")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
+    if min(args.held, args.tokens, args.prompt) < 1:
+        parser.error("--held, --tokens and --prompt are 1 or more")
     rows = measure(args.artifact, args.held, args.prompt, args.threads or default_threads(), args.tokens)
     if args.json:
         print(json.dumps([asdict(row) for row in rows]))

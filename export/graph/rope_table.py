@@ -11,11 +11,15 @@ from edge.artifact import ModelSpec, Rope
 
 Table = NDArray[np.float32]
 
+# Rows that are widened at once: the whole table would be as large as a model's largest tensor.
+_ROWS = 1024
+
 
 def rope_tables(spec: ModelSpec) -> tuple[Table, Table]:
     """(cos, sin), each float32 [context, head_dim / 2], the attention factor multiplied in.
 
-    Angles are float32 products, as in the reference the models were trained with. `dynamic` gives position p the base
+    Angles are float32 products, as in the reference the models were trained with; functions are computed in float64 and
+    rounded, so that every computer gives the same table. `dynamic` gives position p the base
     of a sequence of p + 1 tokens, so that a token's angle does not depend on the chunk it came in.
     """
     rope, dim = spec.rope, spec.head_dim
@@ -30,13 +34,20 @@ def rope_tables(spec: ModelSpec) -> tuple[Table, Table]:
     else:
         angles = np.outer(positions, _scaled(rope, dim)).astype(np.float32)
     scale = np.float32(rope.attention_factor)
-    return np.cos(angles) * scale, np.sin(angles) * scale
+    return _rounded(np.cos, angles) * scale, _rounded(np.sin, angles) * scale
+
+
+def _rounded(function: np.ufunc, angles: Table) -> Table:
+    out = np.empty_like(angles)
+    for start in range(0, len(angles), _ROWS):
+        rows = slice(start, start + _ROWS)
+        out[rows] = function(angles[rows].astype(np.float64))
+    return out
 
 
 def _frequencies(theta: float, dim: int) -> Table:
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
-    frequencies: Table = 1.0 / np.power(np.float32(theta), exponents)
-    return frequencies
+    return (1.0 / np.power(theta, exponents.astype(np.float64))).astype(np.float32)
 
 
 def _scaled(rope: Rope, dim: int) -> Table:

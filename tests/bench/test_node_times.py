@@ -61,5 +61,8 @@ def test_small_artifact(
         t["length"] for t in json.loads((folder / "weights.json").read_text()) if ".panels" in t["name"]
     )
     read = sum(row["token_bytes"] for kind, row in rows.items() if kind != "attention")
-    assert 0 < read <= panels
-    assert rows["attention"]["token_bytes"] > 0
+    embedding = sum(
+        t["length"] for t in json.loads((folder / "weights.json").read_text()) if "embed" in t["name"]
+    )
+    assert read == panels - (embedding if rows["head"]["token_bytes"] != embedding else 0)
+    assert all(row["token_bytes"] > 0 for kind, row in rows.items() if kind in KINDS - {"embedding"})

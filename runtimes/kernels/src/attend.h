@@ -86,7 +86,7 @@ inline void soften(float* scores, int first, int last, int width, float scale, f
 }
 
 // One page for `rows` queries: partial [rows][2 + dim] gets maximum, sum, weighted values. Row r sees the keys
-// [first[r], last[r]) of the page; where that is empty its partial is left alone.
+// [first[r], last[r]) of the page; where that is empty maximum and sum are left as they are, and the values mean nothing.
 void attend_page(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial) {
   alignas(64) float scores[kBlockRows * kPageTokens];
   int depth = 0;

@@ -65,10 +65,10 @@ class Attention {
   // Many tokens: blocks of rows of one KV head, each over all the pages it sees.
   void prefill(Team& team) const {
     const int64_t rows = a_.tokens * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
-    team.each(s_.kv_heads * blocks, [&](int64_t chunk) {
-      const int head = static_cast<int>(chunk / blocks);
+    team.each(s_.kv_heads * blocks, [&](int64_t unit) {
+      const int head = static_cast<int>(unit / blocks);
       // The last blocks see most: they go first.
-      const int64_t begin = (blocks - 1 - chunk % blocks) * kBlockRows;
+      const int64_t begin = (blocks - 1 - unit % blocks) * kBlockRows;
       block(head, begin, static_cast<int>(std::min<int64_t>(kBlockRows, rows - begin)));
     });
   }

@@ -28,6 +28,7 @@ class Attention {
     check(api->attribute(info, "epsilon", &shape_.epsilon));
     const bool sizes = shape_.kv_heads >= 1 && shape_.heads % shape_.kv_heads == 0 && shape_.dim >= 2 &&
                        shape_.dim % 2 == 0 && shape_.dim <= 1024 && shape_.window >= 0;
+    if (!(shape_.scale > 0)) refuse("the scale of attention is " + std::to_string(shape_.scale) + ", expected above 0");
     if (!sizes || shape_.heads / shape_.kv_heads < 1 || shape_.heads / shape_.kv_heads > kBlockRows)
       refuse(std::to_string(shape_.heads) + " heads of " + std::to_string(shape_.dim) + " over " +
              std::to_string(shape_.kv_heads) + " KV heads are not supported; export with --engine onnxruntime");

@@ -83,6 +83,7 @@ int edgewise_attention(const edgewise_heads* heads, const float* qkv, int64_t to
                        const float* cos, const float* sin, float* out, int threads) {
   if (tokens < 0 || past < 0 || past + tokens > capacity || capacity % kPageTokens) return 1;
   if (threads < 1 || threads > Team::kMostThreads || heads->kv_heads < 1 || heads->heads % heads->kv_heads) return 1;
+  if (heads->heads < 1 || heads->heads / heads->kv_heads > kBlockRows || heads->dim < 2 || heads->dim % 2) return 1;
   const AttentionShape shape{heads->heads, heads->kv_heads, heads->dim, heads->scale, heads->window, heads->epsilon};
   try {
     attention(shape, {qkv, tokens, past, keys, values, capacity, query_norm, key_norm, cos, sin, out},

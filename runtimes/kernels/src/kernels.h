@@ -12,7 +12,7 @@ constexpr int kMostRows = 128;
 // Most rows of a tile in any instruction set.
 constexpr int kMostTileRows = 8;
 
-// Weights are brought near at least so long before they are multiplied.
+// Weights are brought near so many bytes ahead of those being multiplied, or more.
 constexpr int64_t kAheadBytes = 12 << 10;
 
 // Rows of activations that are multiplied together.

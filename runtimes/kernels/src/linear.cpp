@@ -85,9 +85,9 @@ void linear(const Shape& shape, const LinearArguments& args, Team& team) {
   }
 }
 
-void expect_linear(const Shape& shape, const uint8_t* weights, Team& team) {
+Coming coming(const Shape& shape) {
   const Units units(shape);
-  team.expect(weights, 2 * shape.panel_bytes() * units.each, units.count());
+  return {2 * shape.panel_bytes() * units.each, units.count()};
 }
 
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {

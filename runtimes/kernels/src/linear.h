@@ -23,8 +23,12 @@ struct LinearArguments {
 // Throws std::bad_alloc.
 void linear(const Shape& shape, const LinearArguments& arguments, Team& team);
 
-// Tells the team that this layer's job comes after the next.
-void expect_linear(const Shape& shape, const uint8_t* weights, Team& team);
+// What a team is to expect of this layer: units of work of so many bytes each.
+struct Coming {
+  int64_t unit_bytes;
+  int64_t units;
+};
+Coming coming(const Shape& shape);
 
 // Row `id` of the matrix as floats [shape.inputs].
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out);

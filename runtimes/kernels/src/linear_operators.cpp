@@ -1,6 +1,7 @@
 // The operators Linear and Embedding: attributes and shapes checked, then linear.h.
 #include "linear.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -81,19 +82,27 @@ class Linear : Matrix {
  private:
   // Layers follow each other in the same order for every token: each learns which comes behind it.
   void foretell(const uint8_t* weights) {
-    static thread_local std::shared_ptr<Coming> before;
-    if (before) *before = {shape_, weights};
+    static thread_local std::shared_ptr<Next> before;
+    if (before) before->set(weights, coming_);
     before = next_;
-    if (next_->weights) expect_linear(next_->shape, next_->weights, team_);
+    if (const uint8_t* next = next_->weights) team_.expect(next, next_->unit_bytes, next_->units);
   }
 
-  struct Coming {
-    Shape shape;
-    const uint8_t* weights = nullptr;
+  // Another session's thread may set it meanwhile: what is seen in parts only misleads what is brought near.
+  struct Next {
+    std::atomic<const uint8_t*> weights{nullptr};
+    std::atomic<int64_t> unit_bytes{0}, units{0};
+
+    void set(const uint8_t* data, const Coming& coming) {
+      weights.store(data, std::memory_order_relaxed);
+      unit_bytes.store(coming.unit_bytes, std::memory_order_relaxed);
+      units.store(coming.units, std::memory_order_relaxed);
+    }
   };
 
-  std::shared_ptr<Coming> next_ = std::make_shared<Coming>();
+  std::shared_ptr<Next> next_ = std::make_shared<Next>();
   Inputs<Linear> inputs_;
+  const Coming coming_ = coming(shape_);
   float epsilon_ = 0;
   Team& team_;
 };

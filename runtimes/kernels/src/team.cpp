@@ -12,7 +12,6 @@ using Clock = std::chrono::steady_clock;
 
 // Longer than an engine and Python need from token to token, so that helpers are awake when the next one comes.
 constexpr auto kSpin = std::chrono::microseconds(1000);
-constexpr int64_t kMostUnits = 0xffff;
 // Of what is left of a stretch one part in so many is taken at once: long pieces at first, short ones at the end.
 constexpr int64_t kParts = 4;
 // What a helper brings near ahead of its use; more would push itself out of a level-2 cache.
@@ -70,7 +69,7 @@ void Team::forked() {
 }
 
 void Team::run(int64_t units, Work work, const void* context) {
-  const bool alone = threads_ == 1 || units < 2 || units > kMostUnits;
+  const bool alone = threads_ == 1 || units < 2;
   if (alone || busy_.test_and_set(std::memory_order_acquire)) {
     if (units > 0) work(context, 0, units);
     return;

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -19,21 +20,31 @@ class Team {
   using Work = void (*)(const void* context, int64_t begin, int64_t end);
 
   static constexpr int kMostThreads = 256;
+  // Units that one run shares out.
+  static constexpr int64_t kMostUnits = 0xffff;
 
   // The team of `threads` (1 to kMostThreads), caller included; one for the whole process, never destroyed.
   static Team& of(int threads);
 
   // Call work for the units 0 .. units - 1, each once, neighbours together where it can be, and return when all are done.
-  // A caller that finds the team busy with another's job does its own alone.
+  // A caller that finds the team busy with another's job does its own alone. At most kMostUnits.
   void run(int64_t units, Work work, const void* context);
 
   // f(begin, end) for stretches of units.
   template <class F>
   void share(int64_t units, const F& f) {
-    const Work work = [](const void* context, int64_t begin, int64_t end) {
-      (*static_cast<const F*>(context))(begin, end);
+    struct Part {
+      const F& f;
+      int64_t first;
     };
-    run(units, work, &f);
+    const Work work = [](const void* context, int64_t begin, int64_t end) {
+      const Part& part = *static_cast<const Part*>(context);
+      part.f(part.first + begin, part.first + end);
+    };
+    for (int64_t first = 0; first < units; first += kMostUnits) {
+      const Part part{f, first};
+      run(std::min(units - first, kMostUnits), work, &part);
+    }
   }
 
   // f(unit) for each.
@@ -44,7 +55,7 @@ class Team {
     });
   }
 
-  // What the job after the next reads, where that is known: `units` of so many bytes each. Helpers with nothing to do
+  // What a later job reads, where that is known: `units` of so many bytes each. Helpers with nothing to do
   // bring near what of it will be theirs.
   void expect(const void* data, int64_t unit_bytes, int64_t units) {
     expected_.store(static_cast<const char*>(data), std::memory_order_relaxed);
@@ -65,7 +76,7 @@ class Team {
   bool take(int member, uint64_t job, int64_t& begin, int64_t& end);
   bool take_from(int owner, bool front, uint64_t job, int64_t& begin, int64_t& end);
 
-  // What is left of a member's stretch: the number of the job (32 bits), first and last unit (16 each), changed as one.
+  // What is left of a member's stretch: the number of the job (32 bits), its first unit and the one behind its last (16 each), changed as one.
   struct alignas(64) Stretch {
     std::atomic<uint64_t> left{0};
   };
