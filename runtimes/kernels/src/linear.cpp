@@ -20,8 +20,7 @@ struct Units {
   int64_t each;   // of a unit
 
   explicit Units(const Shape& shape) : pairs(shape.pairs()) {
-    // No more units than a team shares out, though nothing has so many.
-    each = std::max({int64_t{1}, kLeastBytes / (2 * shape.panel_bytes()), pairs / 0x7fff});
+    each = std::max(int64_t{1}, kLeastBytes / (2 * shape.panel_bytes()));
   }
   int64_t count() const { return (pairs + each - 1) / each; }
 };

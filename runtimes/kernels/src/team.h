@@ -76,7 +76,8 @@ class Team {
   bool take(int member, uint64_t job, int64_t& begin, int64_t& end);
   bool take_from(int owner, bool front, uint64_t job, int64_t& begin, int64_t& end);
 
-  // What is left of a member's stretch: the number of the job (32 bits), its first unit and the one behind its last (16 each), changed as one.
+  // What is left of a member's stretch: the number of the job (32 bits), its first unit and the one behind its last (16
+  // bits each), changed as one.
   struct alignas(64) Stretch {
     std::atomic<uint64_t> left{0};
   };
