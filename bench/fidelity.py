@@ -17,6 +17,7 @@ from tqdm import tqdm
 import edge
 from bench.divergence import Divergence, LogProbabilities, log_softmax
 from bench.text import HELD_OUT, held_out_text
+from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError, InvalidArgument
 from runtimes import Step
@@ -30,16 +31,25 @@ CHUNK = 32
 @click.argument("artifacts", metavar="ARTIFACT...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--tokens", default=4000, show_default=True, metavar="N", help="Tokens of text to compare on.")
 @click.option("--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]")
+@click.option("--kv", type=click.Choice(tuple(KV_NAMES)), help="What each ARTIFACT keeps KV as.")
+@click.option("--reference-kv", type=click.Choice(tuple(KV_NAMES)), help="What REFERENCE keeps KV as.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
-    reference: Path, artifacts: tuple[Path, ...], tokens: int, threads: int | None, as_json: bool
+    reference: Path,
+    artifacts: tuple[Path, ...],
+    tokens: int,
+    threads: int | None,
+    kv: str | None,
+    reference_kv: str | None,
+    as_json: bool,
 ) -> None:
     """Compare what each ARTIFACT predicts with what REFERENCE does, such as the fp32 artifact of the model.
 
-    All read the same held-out text as one sequence through their KV caches. KL divergence is in nats.
+    All read the same held-out text as one sequence through their KV caches. KL divergence is in nats. An artifact
+    may be its own reference, its KV kept otherwise; see bench.kv_fidelity for what that alone costs.
     """
     try:
-        report = _compare((reference, *artifacts), tokens, threads)
+        report = _compare((reference, *artifacts), tokens, threads, (reference_kv, kv))
     except EdgeError as e:
         raise click.ClickException(str(e)) from None
     if as_json:
@@ -48,11 +58,16 @@ def main(
         _print_report(report)
 
 
-def _compare(paths: Sequence[Path], tokens: int, threads: int | None) -> dict[str, Any]:
+def _compare(
+    paths: Sequence[Path], tokens: int, threads: int | None, kv: tuple[str | None, str | None]
+) -> dict[str, Any]:
     if tokens < 2:
         raise InvalidArgument(f"--tokens is {tokens}; give 2 or more")
     with ExitStack() as stack:
-        models = [stack.enter_context(edge.load(path, threads=threads)) for path in paths]
+        models = [
+            stack.enter_context(edge.load(path, threads=threads, kv=kv[i > 0]))
+            for i, path in enumerate(paths)
+        ]
         ids = shared_tokens(models, held_out_text(), tokens)
         found = [Divergence() for _ in models[1:]]
         passes = [log_probabilities(model, ids) for model in models]
@@ -120,6 +135,7 @@ def _about(model: edge.Model, perplexity: float) -> dict[str, Any]:
         "recipe": manifest.recipe,
         "bits_per_weight": manifest.bits_per_weight,
         "weight_bytes": manifest.weight_bytes,
+        "kv": model.engine.kv[0].type,
         "perplexity": perplexity,
     }
 
@@ -127,17 +143,17 @@ def _about(model: edge.Model, perplexity: float) -> dict[str, Any]:
 def _print_report(report: dict[str, Any]) -> None:
     reference = report["reference"]
     rows: list[tuple[str, ...]] = [
-        ("artifact", "bits per weight", "mean KL", "p99 KL", "top-1", "perplexity")
+        ("artifact", "KV", "bits per weight", "mean KL", "p99 KL", "top-1", "perplexity")
     ]
-    rows.append((Path(reference["path"]).name, *_figures(reference, "-", "-", "-")))
+    rows.append((Path(reference["path"]).name, reference["kv"], *_figures(reference, "-", "-", "-")))
     for artifact in report["artifacts"]:
         divergence = (
             f"{artifact['mean_kl']:.5f}",
             f"{artifact['p99_kl']:.4f}",
             f"{artifact['top1_agreement']:.4f}",
         )
-        rows.append((Path(artifact["path"]).name, *_figures(artifact, *divergence)))
-    print_table(rows, right=range(1, 6))
+        rows.append((Path(artifact["path"]).name, artifact["kv"], *_figures(artifact, *divergence)))
+    print_table(rows, right=range(2, 7))
     click.echo(
         f"\n{report['tokens']} tokens of {report['text']['source']} as of Python {report['text']['python']}, "
         f"from character {report['text']['from']:,} on; KL in nats"

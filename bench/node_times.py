@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Artifact, Variant, open_artifact
+from edge.artifact import Artifact, KvGroup, Variant, open_artifact
 from edge.cli.output import print_table
 from runtimes import default_threads
 from runtimes.kernels.engine import CpuEngine
@@ -102,7 +102,7 @@ def node_times(events: Sequence[dict[str, Any]]) -> list[Counter[str]]:
     return found
 
 
-def token_bytes(artifact: Artifact, held: int) -> Counter[str]:
+def token_bytes(artifact: Artifact, groups: Sequence[KvGroup], held: int) -> Counter[str]:
     """Bytes that each kind of node reads for a token behind `held` others."""
     folder = Path(artifact.variant("cpu").model).parent
     index, weights = (artifact.file(str(folder / name)) for name in (INDEX, FILE))
@@ -114,7 +114,7 @@ def token_bytes(artifact: Artifact, held: int) -> Counter[str]:
     # Of the embedding one row is read; a tied head reads all of it.
     embedding = read.pop("embedding", 0)
     read["head"] = read["head"] or embedding
-    read["attention"] = held * artifact.manifest.kv_bytes_per_token
+    read["attention"] = held * sum(group.bytes_per_token for group in groups)
     return read
 
 
@@ -131,7 +131,7 @@ def measure(path: Path, held: int, prompt: int, threads: int, tokens: int) -> li
     chunks = runs[before + tokens :]
     count = len(chunks) // _PROMPTS
     prompts = [sum(chunks[i * count : (i + 1) * count], Counter()) for i in range(_PROMPTS)]
-    read = token_bytes(artifact, held + tokens // 2)
+    read = token_bytes(artifact, engine.kv, held + tokens // 2)
     rows = [
         Row(kind, token, 0.0, read[kind], of_prompt, 0.0)
         for kind, token, of_prompt in _medians(decoded, prompts)

@@ -191,12 +191,17 @@ class Model:
 
 
 def load(
-    path: str | Path, engine: str = "auto", threads: int | None = None, context: int | None = None
+    path: str | Path,
+    engine: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    kv: str | None = None,
 ) -> Model:
     """Load the artifact at `path`.
 
     `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
-    cores available; `context` to the model's own, in tokens.
+    cores available; `context` to the model's own, in tokens. `kv` is what keys and values are kept as: fp32, fp16, int8
+    or int4, by default what the engine is best at.
 
     Raises:
         ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryExceeded
@@ -207,7 +212,7 @@ def load(
     artifact = open_artifact(path)
     # What is left beside the weights: a conversation that outgrows it is refused, not killed.
     budget = max(0, available_bytes() - artifact.manifest.weight_bytes)
-    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv_budget=budget)
+    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv_budget=budget, kv=kv)
     try:
         model = Model(artifact, opened)
     except BaseException:

@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.artifact import KvGroup
+
 Logits = NDArray[np.float32]
 
 
@@ -114,6 +116,8 @@ class Engine(Protocol):
     threads: int
     context: int
     weight_bytes: int
+    kv: tuple[KvGroup, ...]
+    """How keys and values are kept, by group of layers."""
     passed_over: str
     """Why `auto` did not take a faster engine that the artifact is for; empty where it did."""
 

@@ -21,6 +21,7 @@ def open_engine(
     threads: int | None = None,
     context: int | None = None,
     kv_budget: int | None = None,
+    kv: str | None = None,
 ) -> Engine:
     """Open the artifact's variant for `engine`; `auto` takes the fastest that can be opened here.
 
@@ -30,6 +31,7 @@ def open_engine(
         threads: threads of a run; by default the physical cores available.
         context: tokens a sequence may have, at most the model's own context, which is the default.
         kv_budget: bytes that all caches together may take; None is no limit.
+        kv: what keys and values are kept as: fp32, fp16, int8 or int4; None is the engine's default.
 
     Raises:
         InvalidArgument, MissingExtra, EngineError, ArtifactError
@@ -46,7 +48,7 @@ def open_engine(
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
         try:
-            opened = ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget)
+            opened = ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget, kv)
         except (KernelsMissing, EngineTooOld) as e:
             # What is not installed here is passed over; anything else that goes wrong is told.
             refusal = refusal or e

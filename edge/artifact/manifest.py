@@ -46,13 +46,18 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class KvGroup:
-    """Layers whose KV is kept alike; `window` in tokens, 0 for full attention."""
+    """Layers whose KV is kept alike; `window` in tokens, 0 for full attention.
+
+    `page_tokens` are allocated together; `scale_group` numbers of a key share a scale, 0 where there is none.
+    """
 
     kind: str
     layers: tuple[int, ...]
     type: str
     window: int
     bytes_per_token: int
+    page_tokens: int = 1
+    scale_group: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

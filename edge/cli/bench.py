@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.artifact import Manifest
+from edge.artifact import KvGroup, Manifest
 from edge.cli.options import artifact_argument, engine_options
 from edge.cli.output import output_options, print_json, print_table, remark, seconds, size
 from edge.errors import InvalidArgument
@@ -46,6 +46,7 @@ def command(
     engine: str,
     threads: int | None,
     context: int | None,
+    kv: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -68,7 +69,7 @@ def command(
             raise InvalidArgument(f"{name} is {value}; give {least} or more")
     import edge
 
-    with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
         if prompt_tokens + decode_tokens > model.engine.context:
             raise InvalidArgument(
                 f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones are more than the context "
@@ -104,9 +105,9 @@ def _measure(model: Model, prompt_tokens: int, decode_tokens: int, *, seed: int)
     )
 
 
-def bytes_per_token(manifest: Manifest, held: int) -> int:
+def bytes_per_token(manifest: Manifest, groups: Sequence[KvGroup], held: int) -> int:
     """Bytes read to decode a token behind `held` tokens: weights, and KV as far as each window reaches."""
-    kv = sum(g.bytes_per_token * (min(held, g.window) if g.window else held) for g in manifest.kv)
+    kv = sum(g.bytes_per_token * (min(held, g.window) if g.window else held) for g in groups)
     return manifest.decode_bytes + kv
 
 
@@ -115,7 +116,7 @@ def _report(model: Model, rounds: Sequence[Round], prompt_tokens: int, decode_to
         return float(statistics.median(getattr(r, name) for r in rounds))
 
     peak = peak_rss_bytes()  # before the bandwidth's buffer counts too
-    per_token = bytes_per_token(model.artifact.manifest, prompt_tokens + decode_tokens // 2)
+    per_token = bytes_per_token(model.artifact.manifest, model.engine.kv, prompt_tokens + decode_tokens // 2)
     from edge.memory.bandwidth import read_bandwidth
 
     bandwidth = read_bandwidth(model.engine.threads)
@@ -123,6 +124,7 @@ def _report(model: Model, rounds: Sequence[Round], prompt_tokens: int, decode_to
         "engine": model.engine.name,
         "isa": model.engine.isa,
         "threads": model.engine.threads,
+        "kv": model.engine.kv[0].type,
         "rounds": len(rounds),
         "prompt_tokens": prompt_tokens,
         "completion_tokens": decode_tokens,
@@ -162,7 +164,7 @@ def _print_report(report: dict[str, Any]) -> None:
             (
                 "memory",
                 f"{size(memory['peak_rss_bytes'])} peak; "
-                f"weights {size(memory['weight_bytes'])}, KV {size(memory['kv_bytes'])}",
+                f"weights {size(memory['weight_bytes'])}, KV {size(memory['kv_bytes'])} ({report['kv']})",
             ),
             ("read per token", size(report["bytes_per_token"])),
             ("read bandwidth", f"{size(report['bandwidth_bytes_per_s'])}/s here, {threads}"),

@@ -41,6 +41,7 @@ def command(
     engine: str,
     threads: int | None,
     context: int | None,
+    kv: str | None,
     **sampling: Any,
 ) -> None:
     """Talk with a model. Earlier turns stay in its memory and are not read again.
@@ -56,7 +57,7 @@ def command(
 
     interactive = sys.stdin.isatty()
     reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
-    with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
         remark_passed_over(model.engine)
         chat = model.chat(system=system, **sampling)
         if interactive:

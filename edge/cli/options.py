@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from edge.artifact.pages import KV_NAMES
+
 ENGINES = ("auto", "cpu", "onnxruntime")
 """What `edge.load` takes; spelled out, since help needs no engine imported."""
 
@@ -40,7 +42,7 @@ artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=Artifact
 
 
 def engine_options(command: F) -> F:
-    """Add --engine, --threads and --context: what `edge.load` takes."""
+    """Add --engine, --threads, --context and --kv: what `edge.load` takes."""
     return _add(
         command,
         click.option(
@@ -59,6 +61,11 @@ def engine_options(command: F) -> F:
             type=int,
             metavar="N",
             help="Longest conversation in tokens.  [default: what the model allows]",
+        ),
+        click.option(
+            "--kv",
+            type=click.Choice(tuple(KV_NAMES)),
+            help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: fp32]",
         ),
     )
 

@@ -37,6 +37,7 @@ def command(
     engine: str,
     threads: int | None,
     context: int | None,
+    kv: str | None,
     as_json: bool,
     quiet: bool,
     **sampling: Any,
@@ -57,7 +58,7 @@ def command(
         raise InvalidArgument('the prompt is empty; give one with --prompt "..." or on stdin')
     import edge
 
-    with edge.load(artifact, engine=engine, threads=threads, context=context) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
         if not (quiet or as_json):
             remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)

@@ -1,7 +1,8 @@
 """Attention as both dialects for ONNX Runtime have it: GroupQueryAttention, with RoPE inside where it can.
 
-Adds the cache to the graph: past.L.key and past.L.value float32 [1, kv_heads, capacity, head_dim] as inputs,
-present.L.key and present.L.value as outputs, to be bound to the same memory.
+Adds the cache to the graph: seqlens_k int32 [1] (tokens in all, less one), total_sequence_length int32 [1], past.L.key
+and past.L.value float32 [1, kv_heads, capacity, head_dim] as inputs, present.L.key and present.L.value as outputs, to
+be bound to the memory of the past.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Attention:
                 "choose another checkpoint"
             )
         self._spec, self._weights, self._graph = spec, weights, graph
+        self._lengths = [
+            graph.input(name, [1], TensorProto.INT32) for name in ("seqlens_k", "total_sequence_length")
+        ]
         cos, sin = rope_tables(spec)
         self._cos = graph.initializer("rope.cos", weights.constant(cos))
         self._sin = graph.initializer("rope.sin", weights.constant(sin))
@@ -59,7 +63,7 @@ class Attention:
         cache: list[int | str] = [1, spec.kv_heads, "capacity", spec.head_dim]
         past = [graph.input(f"past.{layer}.{kind}", cache) for kind in ("key", "value")]
         present = [graph.output(f"present.{layer}.{kind}", cache) for kind in ("key", "value")]
-        inputs = [*queries, *past, "seqlens_k", "total_sequence_length"]
+        inputs = [*queries, *past, *self._lengths]
         if turned_inside:
             inputs += [self._cos, self._sin]
         options: dict[str, Any] = {}

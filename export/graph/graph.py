@@ -19,9 +19,8 @@ CONTRIB = "com.microsoft"
 
 
 class Graph:
-    """Inputs: input_ids int64 [1, tokens]; seqlens_k int32 [1] (tokens in all, less one);
-    total_sequence_length int32 [1]; logit_positions int64 [n]. Output: logits float32 [n, vocab]. The attention
-    adds those of the cache.
+    """Inputs: input_ids int64 [1, tokens]; logit_positions int64 [n]. Output: logits float32 [n, vocab]. The
+    attention adds those of the cache.
     """
 
     def __init__(self, spec: ModelSpec, domains: Sequence[str]) -> None:
@@ -33,8 +32,6 @@ class Graph:
         self._named: set[str] = set()
         self._inputs = [
             _info("input_ids", TensorProto.INT64, [1, "tokens"]),
-            _info("seqlens_k", TensorProto.INT32, [1]),
-            _info("total_sequence_length", TensorProto.INT32, [1]),
             _info("logit_positions", TensorProto.INT64, ["positions"]),
         ]
         self._outputs = [_info("logits", TensorProto.FLOAT, ["positions", spec.vocab_size])]
@@ -49,9 +46,10 @@ class Graph:
         """The graph is not right on an ONNX Runtime older than `version`."""
         self._needs.add(version)
 
-    def input(self, name: str, shape: Sequence[int | str]) -> Value:
-        """A further float32 input of the model."""
-        self._inputs.append(_info(name, TensorProto.FLOAT, shape))
+    def input(self, name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> Value:
+        """An input of the model; asked for again, the same one."""
+        if self.first(name):
+            self._inputs.append(_info(name, dtype, shape))
         return name
 
     def output(self, name: str, shape: Sequence[int | str]) -> Value:

@@ -1,57 +1,273 @@
-"""The KV cache of one sequence as our attention reads it: keys in pages, turned so that a vector holds many tokens.
-
-Keys are float32 [1, kv_heads, pages, head_dim, PAGE], values float32 [1, kv_heads, capacity, head_dim].
-"""
+"""The KV cache of one sequence: pages of the engine's pools, found through a block table for each group of layers."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.artifact import ModelSpec
-from runtimes.onnxruntime.cache import Buffer, OnnxRuntimeCache
+from edge.artifact.pages import PAGE_TOKENS, PAGES_VERSION
+from edge.errors import ContextExceeded, EngineError, EngineFailed, InvalidArgument
+from runtimes.kernels.pool import Bytes
+from runtimes.kernels.pools import Pools
+from runtimes.kernels.token_bytes import token_bytes
+from runtimes.protocol import LayerGroup
 
-PAGE = 64
-"""Tokens of a page."""
+NO_PAGE = -1
+"""In a block table: forgotten, or not there yet."""
+_LEAST_BLOCKS = 16
 
 
-class CpuCache(OnnxRuntimeCache):
+class CpuCache:
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
-    page = PAGE
+    def __init__(self, pools: Pools, context: int) -> None:
+        self._pools = pools
+        self._context = context
+        self._length = 0
+        self._blocks = 0
+        self.tables = [np.full((1, 0), NO_PAGE, np.int32) for _ in pools.groups]
+        """Of each group int32 [1, blocks], NO_PAGE behind the last."""
+        self.binding: Any = None
+        """What the engine bound to the tables; dropped when they move."""
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pages, those shared with others included."""
+        return sum(group.nbytes for group in self.layers)
+
+    @property
+    def layers(self) -> tuple[LayerGroup, ...]:
+        """What is held, by group of layers."""
+        return tuple(
+            LayerGroup(group.kind, group.layers, self._length, int((table >= 0).sum()) * pool.page_bytes)
+            for group, pool, table in zip(self._pools.groups, self._pools.of, self.tables, strict=True)
+        )
+
+    def reserve(self, tokens: int) -> None:
+        """See `Cache.reserve`."""
+        reserve([(self, tokens)])
+
+    def truncate(self, length: int) -> None:
+        """See `Cache.truncate`."""
+        self._check_range(0, length)
+        self._check_remembered(length)
+        self._drop(blocks_of(length), self._blocks)
+        self._blocks = blocks_of(length)
+        self._length = length
+
+    def advance(self, tokens: int) -> None:
+        """Count `tokens` that a run has written behind those held."""
+        self._length += tokens
+
+    def forget(self) -> None:
+        """Give back the pages that no window reaches any more."""
+        for i, group in enumerate(self._pools.groups):
+            if group.window:
+                self._drop(0, self._first(group.window, self._length), i)
+
+    def fork(self, length: int) -> CpuCache:
+        """See `Cache.fork`; the pages are shared until one of the two writes."""
+        self._check_range(0, length)
+        self._check_remembered(length)
+        other = CpuCache(self._pools, self._context)
+        blocks = blocks_of(length)
+        other._widen(blocks)
+        for i, (mine, theirs) in enumerate(zip(self.tables, other.tables, strict=True)):
+            theirs[0, :blocks] = mine[0, :blocks]
+            self._pools.share(i, theirs[0, :blocks].tolist())
+        other._blocks, other._length = blocks, length
+        return other
+
+    def export(self, start: int, stop: int) -> bytes:
+        """See `Cache.export`: a line of JSON, then of each group and page the tokens' bytes [heads, tokens, bytes].
+
+        Raises:
+            EngineError: a window has forgotten some of the tokens.
+        """
+        self._check_range(start, stop)
+        parts = [json.dumps(self._header(start, stop)).encode() + b"\n"]
+        for i, table in enumerate(self.tables):
+            for block, first, last in _spans(start, stop):
+                if table[0, block] == NO_PAGE:
+                    raise EngineError(
+                        f"tokens [{start}, {stop}) are not all held: a sliding window has forgotten some"
+                    )
+                parts.append(self._tokens.read(self._heads(i, block), first, last).tobytes())
+        return b"".join(parts)
+
+    def adopt(self, data: bytes) -> None:
+        """See `Cache.adopt`.
+
+        Raises:
+            InvalidArgument: it is no export of this model, or does not follow on the tokens held.
+        """
+        line, _, body = data.partition(b"\n")
+        try:
+            header = json.loads(line)
+            start, stop = int(header["start"]), int(header["stop"])
+        except (ValueError, KeyError, TypeError):
+            raise InvalidArgument(
+                "the KV data has no header; give the bytes that Cache.export returned"
+            ) from None
+        spec = self._pools.spec
+        expected = (stop - start) * spec.layers * spec.kv_heads * self._tokens.nbytes
+        if header != self._header(start, stop) or start != self._length or len(body) != expected:
+            raise InvalidArgument(
+                f"KV data {header} with {len(body)} bytes does not follow on {self._length} tokens of this model "
+                f"({self._header(start, stop)}, {expected} bytes); export it from the same artifact"
+            )
+        self.reserve(stop - start)
+        at = 0
+        for i, group in enumerate(self._pools.groups):
+            heads = len(group.layers) * spec.kv_heads
+            for block, first, last in _spans(start, stop):
+                size = heads * (last - first) * self._tokens.nbytes
+                part = np.frombuffer(body, np.uint8, size, at).reshape(heads, last - first, -1)
+                self._tokens.write(self._heads(i, block), first, part)
+                at += size
+        self._length = stop
+
+    def close(self) -> None:
+        """See `Cache.close`."""
+        self._drop(0, self._blocks)
+        self._blocks = self._length = 0
+
+    def check_owner(self, pools: Pools) -> None:
+        """Raises EngineFailed where the cache belongs to another engine."""
+        if self._pools is not pools:
+            raise EngineFailed("the cache belongs to another engine; use the one that made it")
+
+    def __del__(self) -> None:
+        # A cache dropped without close gives its pages back all the same.
+        if self.__dict__.get("_blocks"):
+            self.close()
+
+    def wanted(self, tokens: int) -> int:
+        """Pages of each group that `tokens` more take, among them one for the last where others use it too.
+
+        Raises:
+            ContextExceeded
+        """
+        needed = self._length + tokens
+        if needed > self._context:
+            raise ContextExceeded(
+                f"{needed} tokens ({self._length} held, {tokens} more) do not fit the context of {self._context}; "
+                "shorten the prompt, reset the conversation or load with a larger context"
+            )
+        return max(0, blocks_of(needed) - self._blocks) + (tokens > 0 and self._last_is_shared)
+
+    def add(self, pages: list[list[int]]) -> None:
+        """Take over what `wanted` asked for."""
+        own = self._last_is_shared and bool(pages[0])
+        block = self._length // PAGE_TOKENS
+        new = len(pages[0]) - own
+        self._widen(self._blocks + new)
+        for i, (table, fresh) in enumerate(zip(self.tables, pages, strict=True)):
+            if own:
+                copy, *fresh = fresh
+                self._pools.copy(i, int(table[0, block]), copy)
+                self._drop(block, block + 1, i)
+                table[0, block] = copy
+            table[0, self._blocks : self._blocks + new] = fresh
+        self._blocks += new
+
+    @property
+    def _last_is_shared(self) -> bool:
+        """Whether the next token goes into a page that others use too."""
+        block = self._length // PAGE_TOKENS
+        return block < self._blocks and any(
+            self._pools.shared(i, int(table[0, block])) for i, table in enumerate(self.tables)
+        )
+
+    @property
+    def _tokens(self) -> Any:
+        return token_bytes(self._pools.kind, self._pools.spec.head_dim)
+
+    def _heads(self, group: int, block: int) -> Bytes:
+        """The page as uint8 [layers · kv_heads, bytes of a head]."""
+        pools = self._pools
+        heads = len(pools.groups[group].layers) * pools.spec.kv_heads
+        page = pools.of[group].array[self.tables[group][0, block]]
+        return page[: heads * pools.head_bytes].reshape(heads, -1)
+
+    def _widen(self, blocks: int) -> None:
+        """Room for `blocks` in the tables."""
+        width = self.tables[0].shape[1]
+        if blocks <= width:
+            return
+        width = max(_LEAST_BLOCKS, blocks, 2 * width)
+        for i, table in enumerate(self.tables):
+            wide: NDArray[np.int32] = np.full((1, width), NO_PAGE, np.int32)
+            wide[:, : table.shape[1]] = table
+            self.tables[i] = wide
+        self.binding = None
+
+    def _drop(self, start: int, stop: int, group: int | None = None) -> None:
+        """Give back the pages of blocks [start, stop), of one group or of all."""
+        for i, table in enumerate(self.tables):
+            if group in (None, i) and start < stop:
+                self._pools.give(i, table[0, start:stop].tolist())
+                table[0, start:stop] = NO_PAGE
 
     @staticmethod
-    def shape(spec: ModelSpec, i: int, capacity: int) -> tuple[int, ...]:
-        """See `OnnxRuntimeCache.shape`."""
-        if i % 2:
-            return OnnxRuntimeCache.shape(spec, i, capacity)
-        return 1, spec.kv_heads, capacity // PAGE, spec.head_dim, PAGE
+    def _first(window: int, length: int) -> int:
+        """The first block that a token behind `length` others sees."""
+        return max(0, length + 1 - window) // PAGE_TOKENS
 
-    def _copy(self, i: int, source: Buffer, target: Buffer, length: int) -> None:
-        super()._copy(i, source, target, length if i % 2 else _pages(length))
+    def _check_remembered(self, length: int) -> None:
+        """Raises EngineError where a window has forgotten what a token behind the first `length` would see."""
+        for group, table in zip(self._pools.groups, self.tables, strict=True):
+            first = self._first(group.window, length) if group.window else 0
+            if (table[0, first : blocks_of(length)] == NO_PAGE).any():
+                raise EngineError(
+                    f"the first {length} of {self._length} tokens cannot be gone back to: a window of "
+                    f"{group.window} tokens has forgotten what they see; run them again from the start"
+                )
 
-    def _read(self, i: int, start: int, stop: int) -> Buffer:
-        if i % 2:
-            return super()._read(i, start, stop)
-        first = start // PAGE
-        tokens = _by_token(self._buffers[i][:, :, first : _pages(stop)])
-        return tokens[:, :, start - first * PAGE : stop - first * PAGE]
+    def _header(self, start: int, stop: int) -> dict[str, Any]:
+        spec = self._pools.spec
+        shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
+        return {"type": self._pools.kind, "pages": PAGES_VERSION, **shape, "start": start, "stop": stop}
 
-    def _write(self, i: int, start: int, part: Buffer) -> None:
-        if i % 2:
-            super()._write(i, start, part)
-            return
-        stop = start + part.shape[2]
-        for page in range(start // PAGE, _pages(stop)):
-            begin, end = max(start, page * PAGE), min(stop, (page + 1) * PAGE)
-            keys = part[:, :, begin - start : end - start].swapaxes(2, 3)
-            self._buffers[i][:, :, page, :, begin - page * PAGE : end - page * PAGE] = keys
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self._length:
+            raise InvalidArgument(f"tokens [{start}, {stop}) are not among the {self._length} held")
 
 
-def _pages(tokens: int) -> int:
-    return -(-tokens // PAGE)
+def reserve(wants: list[tuple[CpuCache, int]]) -> None:
+    """Room for so many tokens more in each cache of one engine, or in none.
+
+    Raises:
+        ContextExceeded, MemoryExceeded
+    """
+    counts = [cache.wanted(tokens) for cache, tokens in wants]
+    if not any(counts):
+        return
+    pools = wants[0][0]._pools
+    tokens = sum(tokens for _, tokens in wants)
+    taken = pools.take([sum(counts)] * len(pools.groups), f"room for {tokens} tokens")
+    for (cache, _), count in zip(wants, counts, strict=True):
+        cache.add([pages[:count] for pages in taken])
+        for pages in taken:
+            del pages[:count]
 
 
-def _by_token(pages: Buffer) -> Buffer:
-    """[1, heads, pages, dim, PAGE] as [1, heads, pages · PAGE, dim], copied."""
-    one, heads, count, dim, _ = pages.shape
-    return np.ascontiguousarray(pages.swapaxes(3, 4)).reshape(one, heads, count * PAGE, dim)
+def blocks_of(tokens: int) -> int:
+    """Pages that `tokens` take."""
+    return -(-tokens // PAGE_TOKENS)
+
+
+def _spans(start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Of each block that holds some of the tokens: (block, first, last) with these counted in the block."""
+    return [
+        (block, max(start - block * PAGE_TOKENS, 0), min(stop - block * PAGE_TOKENS, PAGE_TOKENS))
+        for block in range(start // PAGE_TOKENS, blocks_of(stop))
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.artifact import Artifact, ModelSpec
+from edge.artifact import Artifact, kv_groups
 from edge.errors import ContextExceeded, EngineFailed, InvalidArgument, MemoryExceeded
 from runtimes.budget import Budget
 from runtimes.protocol import LayerGroup
@@ -32,22 +32,15 @@ Buffer = NDArray[np.float32]
 class OnnxRuntimeCache:
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
-    page = 1
-    """Tokens that are only allocated together."""
-
-    @staticmethod
-    def shape(spec: ModelSpec, i: int, capacity: int) -> tuple[int, ...]:
-        """The shape of buffer `i`, keys where it is even; only its third number depends on the capacity."""
-        return 1, spec.kv_heads, capacity, spec.head_dim
-
     def __init__(self, artifact: Artifact, context: int, budget: Budget) -> None:
         self._artifact = artifact
         self._spec = artifact.spec
+        self._groups = kv_groups(artifact.spec, "onnxruntime")
         self._context = context
         self._budget = budget
         self._length = 0
         self._capacity = 0
-        self._buffers = [self._empty(i, 0) for i in range(2 * self._spec.layers)]
+        self._buffers = [self._empty(0) for _ in range(2 * self._spec.layers)]
         self.bindings: dict[str, Any] = {}
         """What the engine bound to these buffers; dropped when they change."""
 
@@ -71,11 +64,11 @@ class OnnxRuntimeCache:
         """What is held, by group of layers."""
         return tuple(
             LayerGroup(group.kind, group.layers, self._length, group.bytes_per_token * self._capacity)
-            for group in self._artifact.manifest.kv
+            for group in self._groups
         )
 
     def buffers(self) -> list[tuple[Buffer, Buffer]]:
-        """(keys, values) of each layer as the operators take them, here float32 [1, kv_heads, capacity, head_dim]."""
+        """(keys, values) of each layer as the operator takes them, float32 [1, kv_heads, capacity, head_dim]."""
         return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
 
     def reserve(self, tokens: int) -> None:
@@ -97,7 +90,7 @@ class OnnxRuntimeCache:
         if needed <= self._capacity:
             return self._capacity
         ahead = max(needed, self._capacity + self._capacity // _AHEAD)
-        return -(-min(self._context, -(-ahead // BLOCK) * BLOCK) // self.page) * self.page
+        return min(self._context, -(-ahead // BLOCK) * BLOCK)
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` tokens in all, a layer at a time.
@@ -129,17 +122,17 @@ class OnnxRuntimeCache:
     def fork(self, length: int) -> OnnxRuntimeCache:
         """See `Cache.fork`."""
         self._check_range(0, length)
-        other = type(self)(self._artifact, self._context, self._budget)
+        other = OnnxRuntimeCache(self._artifact, self._context, self._budget)
         other.reserve(length)
-        for i, (mine, theirs) in enumerate(zip(self._buffers, other._buffers, strict=True)):
-            self._copy(i, mine, theirs, length)
+        for mine, theirs in zip(self._buffers, other._buffers, strict=True):
+            theirs[:, :, :length] = mine[:, :, :length]
         other._length = length
         return other
 
     def export(self, start: int, stop: int) -> bytes:
         """See `Cache.export`: a line of JSON, then each layer's keys and values, float32 little-endian."""
         self._check_range(start, stop)
-        parts = [self._read(i, start, stop).astype("<f4", copy=False) for i in range(len(self._buffers))]
+        parts = [buffer[:, :, start:stop].astype("<f4", copy=False) for buffer in self._buffers]
         header = json.dumps(self._header(start, stop)).encode() + b"\n"
         return header + b"".join(part.tobytes() for part in parts)
 
@@ -167,8 +160,8 @@ class OnnxRuntimeCache:
         parts = np.frombuffer(body, "<f4").reshape(
             len(self._buffers), 1, self._spec.kv_heads, stop - start, -1
         )
-        for i, part in enumerate(parts):
-            self._write(i, start, part)
+        for buffer, part in zip(self._buffers, parts, strict=True):
+            buffer[:, :, start:stop] = part
         self._length = stop
 
     def close(self) -> None:
@@ -191,32 +184,20 @@ class OnnxRuntimeCache:
     def _move(self, capacity: int, length: int) -> None:
         self.bindings.clear()
         for i, old in enumerate(self._buffers):
-            new = self._empty(i, capacity)
-            self._copy(i, old, new, length)
+            new = self._empty(capacity)
+            new[:, :, :length] = old[:, :, :length]
             self._buffers[i] = new
         self._capacity = capacity
 
-    def _copy(self, i: int, source: Buffer, target: Buffer, length: int) -> None:
-        """Copy the first `length` tokens of one buffer `i` to another."""
-        target[:, :, :length] = source[:, :, :length]
-
-    def _read(self, i: int, start: int, stop: int) -> Buffer:
-        """Tokens [start, stop) of buffer `i`, float32 [1, kv_heads, stop − start, head_dim]."""
-        return self._buffers[i][:, :, start:stop]
-
-    def _write(self, i: int, start: int, part: Buffer) -> None:
-        """Write what `_read` gave, from token `start` on."""
-        self._buffers[i][:, :, start : start + part.shape[2]] = part
-
-    def _empty(self, i: int, capacity: int) -> Buffer:
-        shape = self.shape(self._spec, i, capacity)
+    def _empty(self, capacity: int) -> Buffer:
+        shape = 1, self._spec.kv_heads, capacity, self._spec.head_dim
         nbytes = 4 * math.prod(shape)
         memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % _ALIGNMENT
         return memory[start : start + nbytes].view(np.float32).reshape(shape)
 
     def _bytes(self, tokens: int) -> int:
-        return self._artifact.manifest.kv_bytes_per_token * tokens
+        return sum(group.bytes_per_token for group in self._groups) * tokens
 
     def _header(self, start: int, stop: int) -> dict[str, Any]:
         spec = self._spec

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact, Variant
-from edge.errors import Cancelled, EngineFailed, InvalidArgument
+from edge.artifact import Artifact, ModelSpec, Variant, kv_groups
+from edge.artifact.pages import KV_NAMES
+from edge.errors import Cancelled, EngineError, EngineFailed, InvalidArgument
 from runtimes.budget import Budget
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
-from runtimes.onnxruntime.session import check_version, failed, onnxruntime, open_session, session_options
-from runtimes.protocol import CancelToken, Logits, Step
+from runtimes.onnxruntime.lent_logits import LogitsLender
+from runtimes.onnxruntime.session import (
+    InputShape,
+    check_version,
+    failed,
+    onnxruntime,
+    open_session,
+    session_options,
+)
+from runtimes.protocol import Cache, CancelToken, Logits, Step
 
 CHUNK = 128
 """Tokens of one prefill call: bounds the workspace, and the scores of tokens to come that attention throws away."""
@@ -25,18 +33,23 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     passed_over = ""
-    runs_without_logits = False
-    """Whether the graph's operators take a run that wants logits at no position."""
-    cache_type: type[OnnxRuntimeCache] = OnnxRuntimeCache
-    returns_cache = True
-    """Whether the graph gives the cache back as outputs, or only writes into it."""
+    kv_types: tuple[str, ...] = ("float32",)
+    """What keys and values can be kept as, the default first."""
 
-    def __init__(self, artifact: Artifact, threads: int, context: int, kv_budget: int | None) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None
+    ) -> None:
+        """`kv` is one of the names of KV_NAMES, or None for the engine's default.
+
+        Raises:
+            EngineError, ArtifactError, MissingExtra
+        """
         variant = artifact.variant(self.name)
+        self.kv = kv_groups(artifact.spec, self.name, self._kv_type(kv))
         self._ort = onnxruntime()
         check_version(self._ort.__version__, variant.requires)
         options = self._options(artifact, variant, threads)
-        self._session: Any = open_session(self._ort, artifact, variant, options, self.cache_type.shape)
+        self._session: Any = open_session(self._ort, artifact, variant, options, self._inputs(artifact.spec))
         self._run_options = self._ort.RunOptions()
         # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
@@ -46,17 +59,14 @@ class OnnxRuntimeEngine:
         self.context = context
         self.weight_bytes = artifact.manifest.weight_bytes
 
-    def new_cache(self) -> OnnxRuntimeCache:
+    def new_cache(self) -> Cache:
         """See `Engine.new_cache`."""
-        return self.cache_type(self._artifact, self.context, self._budget)
+        return OnnxRuntimeCache(self._artifact, self.context, self._budget)
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
         """See `Engine.run`. Sequences run one behind the other: stock operators want one buffer a call."""
-        if self._session is None:
-            raise EngineFailed("the engine is closed; load the artifact again")
-        caches = [self._checked(step) for step in steps]
-        if len({id(cache) for cache in caches}) != len(caches):
-            raise InvalidArgument("two steps of one call name the same cache; run them in two calls")
+        self._check(steps)
+        caches = [self._own(step.cache) for step in steps]
         self._reserve(steps, caches)
         return [self._step(step, cache, cancel) for step, cache in zip(steps, caches, strict=True)]
 
@@ -68,22 +78,51 @@ class OnnxRuntimeEngine:
         """SessionOptions for `variant`."""
         return session_options(self._ort, threads, spin=True)
 
-    def _checked(self, step: Step) -> OnnxRuntimeCache:
-        cache = step.cache
-        if not isinstance(cache, self.cache_type):
+    def _inputs(self, spec: ModelSpec) -> Mapping[str, InputShape]:
+        """The graph's inputs besides input_ids and logit_positions."""
+        cache = (1, spec.kv_heads, None, spec.head_dim)
+        past = {f"past.{layer}.{kind}": cache for layer in range(spec.layers) for kind in ("key", "value")}
+        return {"seqlens_k": (1,), "total_sequence_length": (1,), **past}
+
+    def _kv_type(self, kv: str | None) -> str:
+        if kv is None:
+            return self.kv_types[0]
+        if kv not in KV_NAMES:
+            raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
+        if KV_NAMES[kv] not in self.kv_types:
+            able = ", ".join(name for name, kind in KV_NAMES.items() if kind in self.kv_types)
+            raise EngineError(
+                f"the {self.name} engine keeps KV as {able}, not {kv}; choose that, or engine cpu"
+            )
+        return KV_NAMES[kv]
+
+    def _check(self, steps: Sequence[Step]) -> None:
+        """Check what can be run at all; caches are looked at elsewhere.
+
+        Raises:
+            EngineFailed, InvalidArgument
+        """
+        if self._session is None:
+            raise EngineFailed("the engine is closed; load the artifact again")
+        if len({id(step.cache) for step in steps}) != len(steps):
+            raise InvalidArgument("two steps of one call name the same cache; run them in two calls")
+        vocab = self._artifact.spec.vocab_size
+        for step in steps:
+            if not len(step.tokens):
+                raise InvalidArgument("a step has no tokens; give at least one")
+            for position in step.logits_at:
+                if not 0 <= position < len(step.tokens):
+                    raise InvalidArgument(
+                        f"logits at {position} are not among the step's {len(step.tokens)} tokens"
+                    )
+            for token in step.tokens:
+                if not 0 <= token < vocab:
+                    raise InvalidArgument(f"token {token} is not in the vocabulary of {vocab}")
+
+    def _own(self, cache: Cache) -> OnnxRuntimeCache:
+        if not isinstance(cache, OnnxRuntimeCache):
             raise EngineFailed(f"a {type(cache).__name__} is no cache of this engine; use engine.new_cache()")
         cache.check_owner(self._budget)
-        if not len(step.tokens):
-            raise InvalidArgument("a step has no tokens; give at least one")
-        for position in step.logits_at:
-            if not 0 <= position < len(step.tokens):
-                raise InvalidArgument(
-                    f"logits at {position} are not among the step's {len(step.tokens)} tokens"
-                )
-        vocab = self._artifact.spec.vocab_size
-        for token in step.tokens:
-            if not 0 <= token < vocab:
-                raise InvalidArgument(f"token {token} is not in the vocabulary of {vocab}")
         return cache
 
     def _reserve(self, steps: Sequence[Step], caches: Sequence[OnnxRuntimeCache]) -> None:
@@ -91,7 +130,7 @@ class OnnxRuntimeEngine:
         wanted = [cache.check(len(step.tokens)) for step, cache in zip(steps, caches, strict=True)]
         if all(capacity <= cache.capacity for capacity, cache in zip(wanted, caches, strict=True)):
             return
-        token = self._artifact.manifest.kv_bytes_per_token
+        token = sum(group.bytes_per_token for group in self.kv)
         more = sum(token * max(0, w - c.capacity) for w, c in zip(wanted, caches, strict=True))
         self._budget.take(more, f"the cache of {len(steps)} sequence(s)")
         self._budget.give(more)
@@ -121,8 +160,8 @@ class OnnxRuntimeEngine:
         binding = cache.bindings.get("prefill")
         if binding is None:
             binding = cache.bindings["prefill"] = self.bind_cache(cache)
-        # Stock operators need one position at least; its logits are dropped where none was asked for.
-        positions = wanted if len(wanted) or self.runs_without_logits else np.zeros(1, np.int64)
+        # The operators need one position at least; its logits are dropped where none was asked for.
+        positions = wanted if len(wanted) else np.zeros(1, np.int64)
         binding.bind_cpu_input("input_ids", tokens[None])
         binding.bind_cpu_input("seqlens_k", np.array([cache.length + len(tokens) - 1], np.int32))
         binding.bind_cpu_input("total_sequence_length", np.array([cache.length + len(tokens)], np.int32))
@@ -141,20 +180,19 @@ class OnnxRuntimeEngine:
         bound.ids[0, 0] = token
         bound.last[0] = cache.length
         bound.total[0] = cache.length + 1
-        logits = bound.free_logits()
+        logits = bound.logits.bind(bound.binding)
         self._call(bound.binding, cancel)
         cache.advance(1)
         return logits.lend()
 
     def bind_cache(self, cache: OnnxRuntimeCache) -> Any:
-        """A new IOBinding with the cache's buffers bound as past and, where the graph returns it, as present."""
+        """A new IOBinding with the cache's buffers bound as past and as present."""
         binding = self._session.io_binding()
         for layer, buffers in enumerate(cache.buffers()):
             for kind, buffer in zip(("key", "value"), buffers, strict=True):
                 value = self._ort.OrtValue.ortvalue_from_numpy(buffer)
                 binding.bind_ortvalue_input(f"past.{layer}.{kind}", value)
-                if self.returns_cache:
-                    binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
+                binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
         return binding
 
     def _call(self, binding: Any, cancel: CancelToken | None) -> None:
@@ -179,8 +217,7 @@ class _DecodeBinding:
     """Inputs and logits of a one-token run, bound once for as long as the cache's buffers stay."""
 
     def __init__(self, engine: OnnxRuntimeEngine, cache: OnnxRuntimeCache) -> None:
-        make = self._make = engine._ort.OrtValue.ortvalue_from_numpy
-        self._vocab = engine._artifact.spec.vocab_size
+        make = engine._ort.OrtValue.ortvalue_from_numpy
         self.ids = np.zeros((1, 1), np.int64)
         self.last = np.zeros(1, np.int32)
         self.total = np.zeros(1, np.int32)
@@ -190,42 +227,4 @@ class _DecodeBinding:
         self.binding.bind_ortvalue_input("seqlens_k", make(self.last))
         self.binding.bind_ortvalue_input("total_sequence_length", make(self.total))
         self.binding.bind_ortvalue_input("logit_positions", make(self._first))
-        self._logits: list[_LentLogits] = []
-        self._bound: _LentLogits | None = None
-
-    def free_logits(self) -> _LentLogits:
-        """Where the next run writes its logits: memory that no caller sees."""
-        free = next((logits for logits in self._logits if logits.free), None)
-        if free is None:
-            free = _LentLogits(self._vocab, self._make)
-            # Two are enough for a caller that looks at one while the next is made; who keeps more has them for good.
-            self._logits = [*self._logits[-1:], free]
-        if free is not self._bound:
-            self.binding.bind_ortvalue_output("logits", free.value)
-            self._bound = free
-        return free
-
-
-class _LentLogits:
-    """Memory for logits float32 [1, vocab], lent to callers without copying and used again when they let go."""
-
-    def __init__(self, vocab: int, make: Callable[[Logits], Any]) -> None:
-        # No array: views of a view name the array at the bottom, and would not keep the one between alive.
-        self._memory = bytearray(4 * vocab)
-        self._shape = 1, vocab
-        self.value = make(self._array())
-        self._lent: weakref.ref[Logits] | None = None
-
-    @property
-    def free(self) -> bool:
-        """Whether nobody has what was lent, or a part of it."""
-        return self._lent is None or self._lent() is None
-
-    def lend(self) -> Logits:
-        """An array of the memory."""
-        array = self._array()
-        self._lent = weakref.ref(array)
-        return array
-
-    def _array(self) -> Logits:
-        return np.ndarray(self._shape, np.float32, self._memory)
+        self.logits = LogitsLender(engine._artifact.spec.vocab_size, make)

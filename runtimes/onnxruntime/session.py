@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Artifact, ModelSpec, Variant
+from edge.artifact import Artifact, Variant
 from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
 
 OLDEST = "1.23.2"
-CacheShape = Callable[[ModelSpec, int, int], tuple[int, ...]]
+InputShape = tuple[int | None, ...]
+"""Sizes of an input of the graph, None where any will do."""
 
+_ALWAYS = ("input_ids", "logit_positions")
 _ERRORS_ONLY = 3
 # Longer than what Python does between two tokens. Older versions do not know the option and keep a bound of their own.
 _SPIN_US = "2000"
@@ -71,9 +73,9 @@ def session_options(ort: Any, threads: int, *, spin: bool) -> Any:
 
 
 def open_session(
-    ort: Any, artifact: Artifact, variant: Variant, options: Any, cache_shape: CacheShape
+    ort: Any, artifact: Artifact, variant: Variant, options: Any, inputs: Mapping[str, InputShape]
 ) -> Any:
-    """An InferenceSession of the module `ort` for `variant`, on the CPU, with caches of `cache_shape`.
+    """An InferenceSession of the module `ort` for `variant`, on the CPU; its graph takes `inputs`, ids and positions.
 
     Raises:
         ArtifactCorrupt, EngineFailed
@@ -86,7 +88,7 @@ def open_session(
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
-    _check_interface(session, artifact, path, cache_shape)
+    _check_interface(session, path, inputs)
     return session
 
 
@@ -97,21 +99,21 @@ def failed(what: str, e: Exception) -> EngineError:
     )
 
 
-def _check_interface(session: Any, artifact: Artifact, path: Path, cache_shape: CacheShape) -> None:
+def _check_interface(session: Any, path: Path, inputs: Mapping[str, InputShape]) -> None:
     """Check that the graph is the spec's: a cache of other sizes would be written past its end."""
-    spec = artifact.spec
-    inputs = {i.name: i.shape for i in session.get_inputs()}
-    for i in range(2 * spec.layers):
-        name = f"past.{i // 2}.{('key', 'value')[i % 2]}"
-        shape, expected = list(inputs.pop(name, [])), [*map(str, cache_shape(spec, i, 0))]
-        expected[2] = str(shape[2]) if len(shape) > 2 else "..."
-        if [*map(str, shape)] != expected:
+    found = {i.name: i.shape for i in session.get_inputs()}
+    for name, expected in inputs.items():
+        shape = list(found.get(name, []))
+        fits = len(shape) == len(expected) and all(
+            e in (None, s) for s, e in zip(shape, expected, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("..." if size is None else str(size) for size in expected)
             raise ArtifactCorrupt(
-                f"{path}: {name} is {shape}, this version expects [{', '.join(expected)}]; "
-                "export the artifact again"
+                f"{path}: {name} is {shape}, this version expects [{wanted}]; export the artifact again"
             )
-    if set(inputs) != {"input_ids", "seqlens_k", "total_sequence_length", "logit_positions"}:
-        raise ArtifactCorrupt(f"{path}: the graph's inputs are {sorted(inputs)}; export the artifact again")
+    if set(found) != {*inputs, *_ALWAYS}:
+        raise ArtifactCorrupt(f"{path}: the graph's inputs are {sorted(found)}; export the artifact again")
 
 
 def _installed(distribution: str) -> bool:

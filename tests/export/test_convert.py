@@ -165,8 +165,13 @@ def test_engines_that_are_refused(tiny_artifact: Path, tmp_path: Path, engine: s
     assert names(tmp_path) == []
 
 
-def test_a_manifest_keeps_its_kv_groups(tiny_artifact: Path, tmp_path: Path) -> None:
+def test_a_manifest_tells_how_its_engine_keeps_kv(tiny_artifact: Path, tmp_path: Path) -> None:
     convert(tiny_artifact, tmp_path / "cpu.edge", engine="cpu")
     cpu = tmp_path / "cpu.edge"
     before, after = (open_artifact(path).manifest for path in (tiny_artifact, cpu))
-    assert (before.kv, before.spec) == (after.kv, after.spec)
+    assert before.spec == after.spec
+    [stock], [paged] = before.kv, after.kv
+    assert (stock.type, stock.page_tokens, stock.scale_group) == ("float32", 1, 0)
+    assert (paged.type, paged.page_tokens, paged.scale_group) == ("int8", 64, 32)
+    assert (stock.kind, stock.layers, stock.window) == (paged.kind, paged.layers, paged.window)
+    assert paged.bytes_per_token < stock.bytes_per_token

@@ -190,10 +190,10 @@ def test_memory_that_the_system_refuses_is_given_back_to_the_budget(
     taken, allocate = cache._budget.taken, cache._empty
     calls = iter(range(1, 100))
 
-    def empty(i: int, capacity: int) -> object:
+    def empty(capacity: int) -> object:
         if next(calls) == refused:
             raise MemoryError
-        return allocate(i, capacity)
+        return allocate(capacity)
 
     monkeypatch.setattr(cache, "_empty", empty)
     with pytest.raises(MemoryExceeded, match="system refused"):

@@ -1,75 +1,37 @@
 // Attention of a block of query rows to the keys of one head, a page at a time. Included inside the unnamed namespace of each
-// instruction set, behind activations.h; Lanes::attend_rows are the rows of a tile whose sums fill the registers.
+// instruction set, behind attend_floats.h and attend_codes.h.
 //
-// A page gives each row its maximum, the sum of its weights and its weighted values; pages are then merged in order. Both
+// A page gives each row its weighted values, its maximum and the sum of its weights; pages are then merged in order. All
 // depend on a row's own position only, so a row's result is the same bits in every chunk, batch and thread.
 
-// Rows of b that are asked for ahead of their use: narrow columns of wide rows are no stream that a CPU would follow.
-constexpr int kRowsAhead = 12;
-
-// c[r][n] = sum over k of a[r][k] * b[k][n], in the order of k, for `count` rows and n < vectors * kVector.
-template <int count, int vectors>
-void product_tile(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, float* c, int64_t c_row) {
-  // Not `= {}`: as an array in memory it would be cleared there.
-  Vector sums[count][vectors];
-  for (int r = 0; r < count; ++r)
-    for (int v = 0; v < vectors; ++v) sums[r][v] = Vector{};
-  for (int k = 0; k < depth; ++k, b += b_row) {
-    for (int n = 0; n < vectors * kVector; n += 16) __builtin_prefetch(b + kRowsAhead * b_row + n);
-    for (int v = 0; v < vectors; ++v) {
-      const Vector right = load(b + v * kVector);
-      for (int r = 0; r < count; ++r) sums[r][v] += a[r * a_row + k] * right;
-    }
-  }
-  for (int r = 0; r < count; ++r)
-    for (int v = 0; v < vectors; ++v) store(c + r * c_row + v * kVector, sums[r][v]);
+// The sum of a[i] * b[i], in the one order that every set has.
+inline float dot(const float* a, const float* b, int count) {
+  Vector sums[kSums] = {};
+  int i = 0;
+  for (; i + 16 <= count; i += 16)
+    for (int j = 0; j < kSums; ++j) sums[j] += load(a + i + j * kVector) * load(b + i + j * kVector);
+  float sum = folded(sums);
+  for (; i < count; ++i) sum += a[i] * b[i];
+  return sum;
 }
 
-template <int count>
-void product_rows(const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
-                  int64_t c_row) {
-  constexpr int wide = 4;
-  int n = 0;
-  for (; n + wide * kVector <= columns; n += wide * kVector)
-    product_tile<count, wide>(a, a_row, b + n, b_row, depth, c + n, c_row);
-  for (; n + kVector <= columns; n += kVector) product_tile<count, 1>(a, a_row, b + n, b_row, depth, c + n, c_row);
-  for (; n < columns; ++n)
-    for (int r = 0; r < count; ++r) {
-      float sum = 0.0f;
-      for (int k = 0; k < depth; ++k) sum += a[r * a_row + k] * b[k * b_row + n];
-      c[r * c_row + n] = sum;
-    }
-}
-
-template <int count>
-void product_of(int rows, const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
-                int64_t c_row) {
-  if constexpr (count > 1)
-    if (rows < count) return product_of<count - 1>(rows, a, a_row, b, b_row, depth, columns, c, c_row);
-  product_rows<count>(a, a_row, b, b_row, depth, columns, c, c_row);
-}
-
-void product(int rows, const float* a, int64_t a_row, const float* b, int64_t b_row, int depth, int columns, float* c,
-             int64_t c_row) {
-  constexpr int most = Lanes::attend_rows;
-  const int tiles = (rows + most - 1) / most;
-  for (int t = 0, done = 0; t < tiles; ++t) {
-    const int count = (rows - done) / (tiles - t);
-    product_of<most>(count, a + done * a_row, a_row, b, b_row, depth, columns, c + done * c_row, c_row);
-    done += count;
+// cap * tanh(score / cap): soft limits of scores (arXiv:2408.00118), `shift` added first.
+inline void cap_scores(float* scores, int width, float shift, float cap) {
+  for (int k = 0; k < width; k += kVector) {
+    const Vector twice = exponential((load(scores + k) + shift) * (2.0f / cap));
+    store(scores + k, (twice - 1.0f) / (twice + 1.0f) * cap);
   }
 }
 
 // Weights of one row in a page from its scores: e^(score - maximum) for keys [first, last), 0 elsewhere below `width`, a
-// multiple of 16. The maximum goes to partial[0], the sum to partial[1].
-inline void soften(float* scores, int first, int last, int width, float scale, float* partial) {
+// multiple of 16.
+inline void soften(float* scores, int first, int last, int width, float* maximum, float* sum) {
   constexpr float lowest = -__builtin_inff();
   for (int k = 0; k < first; ++k) scores[k] = lowest;
   for (int k = last; k < width; ++k) scores[k] = lowest;
   Vector tops = splat(lowest);
   for (int k = 0; k < width; k += kVector) {
-    const Vector v = load(scores + k) * scale;
-    store(scores + k, v);
+    const Vector v = load(scores + k);
     tops = v > tops ? v : tops;
   }
   const float top = Lanes::highest(real(tops));
@@ -81,51 +43,70 @@ inline void soften(float* scores, int first, int last, int width, float scale, f
       store(scores + k + j * kVector, weight);
       sums[j] += weight;
     }
-  partial[0] = top;
-  partial[1] = folded(sums);
+  *maximum = top;
+  *sum = folded(sums);
 }
 
-// One page for `rows` queries: partial [rows][2 + dim] gets maximum, sum, weighted values. Row r sees the keys
+// One page for `rows` queries: partial [rows][state_stride] gets weighted values, maximum, sum. Row r sees the keys
 // [first[r], last[r]) of the page; where that is empty maximum and sum are left as they are, and the values mean nothing.
-void attend_page(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial) {
+void attend_page(const Page& page, int rows, const Queries& queries, const int* first, const int* last, float* partial) {
+  const PageShape& s = page.shape;
   alignas(64) float scores[kBlockRows * kPageTokens];
   int depth = 0;
   for (int r = 0; r < rows; ++r) depth = last[r] > depth ? last[r] : depth;
-  const int width = (depth + 15) / 16 * 16;
-  product(rows, queries, page.dim, page.keys, kPageTokens, page.dim, width, scores, kPageTokens);
-  const int64_t stride = 2 + page.dim;
+  const int step = s.coded() ? kGroup : 16, width = (depth + step - 1) / step * step;
+  switch (s.type) {
+    case KvType::float32:
+      product(rows, queries.floats, s.dim, reinterpret_cast<const float*>(page.data), kPageTokens, s.dim, width, scores,
+              kPageTokens);
+      break;
+    case KvType::float16:
+      product(rows, queries.floats, s.dim, reinterpret_cast<const uint16_t*>(page.data), kPageTokens, s.dim, width, scores,
+              kPageTokens);
+      break;
+    case KvType::int8:
+      score_codes<8>(page, queries.codes, width, scores);
+      break;
+    case KvType::int4:
+      score_codes<4>(page, queries.codes, width, scores);
+      break;
+  }
+  const int64_t stride = state_stride(s.value_dim);
   for (int r = 0; r < rows; ++r) {
-    float* row = scores + r * kPageTokens;
-    if (first[r] < last[r])
-      soften(row, first[r], last[r], width, page.scale, partial + r * stride);
-    else
+    float *row = scores + r * kPageTokens, *to = partial + r * stride + stride - kStateEnd;
+    if (first[r] < last[r]) {
+      // What the center adds is the same for all keys: without a limit it changes nothing but the maximum.
+      const float shift = page.center ? dot(queries.floats + r * s.dim, page.center, s.dim) : 0.0f;
+      if (page.cap > 0) cap_scores(row, width, shift, page.cap);
+      soften(row, first[r], last[r], width, to, to + 1);
+      if (!(page.cap > 0)) *to += shift;
+    } else {
       __builtin_memset(row, 0, sizeof(float) * width);
+    }
   }
-  product(rows, scores, kPageTokens, page.values, page.dim, depth, page.dim, partial + 2, stride);
+  switch (s.type) {
+    case KvType::float32:
+      return add_values<float>(page, rows, first, last, depth, scores, partial, stride);
+    case KvType::float16:
+      return add_values<uint16_t>(page, rows, first, last, depth, scores, partial, stride);
+    case KvType::int8:
+      return add_value_codes<8>(page, rows, last, width, scores, partial, stride);
+    case KvType::int4:
+      return add_value_codes<4>(page, rows, last, width, scores, partial, stride);
+  }
 }
 
-// state [2 + dim] and the next page's partial become the state of both.
-void merge(float* __restrict state, const float* __restrict partial, int dim) {
-  const float top = state[0] > partial[0] ? state[0] : partial[0];
-  Vector parts = splat(partial[0] - top);
-  parts[1] = state[0] - top;
+// state [stride] and the next page's partial become the state of both.
+void merge(float* __restrict state, const float* __restrict partial, int64_t stride) {
+  float *end = state + stride - kStateEnd;
+  const float *next = partial + stride - kStateEnd;
+  const float top = end[0] > next[0] ? end[0] : next[0];
+  Vector parts = splat(next[0] - top);
+  parts[1] = end[0] - top;
   parts = exponential(parts);
-  const float new_part = parts[0], old_part = state[1] > 0.0f ? parts[1] : 0.0f;
-  state[0] = top;
-  state[1] = state[1] * old_part + partial[1] * new_part;
-  for (int d = 0; d < dim; ++d) state[2 + d] = state[2 + d] * old_part + partial[2 + d] * new_part;
-}
-
-// One head of one token: RMS norm where `norm` is given, then rotary embedding (arXiv:2104.09864, halves apart) where
-// `cos` is, [dim / 2] each.
-void turn(const float* x, const float* norm, float epsilon, const float* cos, const float* sin, int dim, float* out) {
-  const float factor = norm ? inverse_rms(x, dim, epsilon) : 1.0f;
-  for (int d = 0; d < dim; ++d) out[d] = norm ? x[d] * factor * norm[d] : x[d];
-  if (!cos) return;
-  const int half = dim / 2;
-  for (int d = 0; d < half; ++d) {
-    const float a = out[d], b = out[half + d];
-    out[d] = a * cos[d] - b * sin[d];
-    out[half + d] = b * cos[d] + a * sin[d];
-  }
+  const float new_part = parts[0], old_part = end[1] > 0.0f ? parts[1] : 0.0f;
+  end[0] = top;
+  end[1] = end[1] * old_part + next[1] * new_part;
+  for (int64_t d = 0; d < stride - kStateEnd; d += kVector)
+    store(state + d, load(state + d) * old_part + load(partial + d) * new_part);
 }

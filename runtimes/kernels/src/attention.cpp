@@ -10,100 +10,256 @@
 namespace edgewise {
 namespace {
 
-class Attention {
+// Rows of a sequence times its pages up to which each page is a unit of its own, its part kept until all are merged.
+constexpr int64_t kMostApart = 1 << 14;
+// New tokens up to which the caller alone writes them: a team costs more.
+constexpr int64_t kFewTokens = 4;
+
+int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+// Memory of one thread, in parts that are aligned for vectors.
+class Scratch {
  public:
-  Attention(const AttentionShape& shape, const AttentionArguments& args, std::vector<float>& workspace)
-      : s_(shape), a_(args), k_(kernels()), group_(shape.heads / shape.kv_heads), stride_(2 + shape.dim) {
-    const int64_t dim = s_.dim;
-    partials_at_ = a_.tokens * s_.heads * dim;
-    pages_ = a_.tokens == 1 ? pages_of(a_.past + 1) : 0;
-    workspace.resize(partials_at_ + s_.kv_heads * pages_ * group_ * stride_);
-    work_ = workspace.data();
+  void resize(int64_t bytes) {
+    memory_.resize(static_cast<size_t>(bytes) + kLine);
+    at_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + kLine - 1) / kLine * kLine);
   }
-
-  // Queries turned into the workspace, keys and values into the cache.
-  void write(int64_t token) const {
-    const int64_t dim = s_.dim, half = dim / 2, position = a_.past + token;
-    const float* row = a_.qkv + token * (s_.heads + 2 * s_.kv_heads) * dim;
-    const float* cos = a_.cos ? a_.cos + position * half : nullptr;
-    const float* sin = a_.cos ? a_.sin + position * half : nullptr;
-    // Rows of one KV head lie together: [kv_head][token][head of the group].
-    for (int h = 0; h < s_.heads; ++h)
-      k_.turn(row + h * dim, a_.query_norm, s_.epsilon, cos, sin, s_.dim, query(h / group_, token) + h % group_ * dim);
-    std::vector<float>& key = scratch();
-    key.resize(dim);
-    for (int h = 0; h < s_.kv_heads; ++h) {
-      k_.turn(row + (s_.heads + h) * dim, a_.key_norm, s_.epsilon, cos, sin, s_.dim, key.data());
-      float* column = page_keys(h, position / kPageTokens) + position % kPageTokens;
-      for (int64_t d = 0; d < dim; ++d) column[d * kPageTokens] = key[d];
-      std::memcpy(page_values(h, 0) + position * dim, row + (s_.heads + s_.kv_heads + h) * dim, sizeof(float) * dim);
-    }
+  template <class T>
+  T* take(int64_t count) {
+    T* taken = reinterpret_cast<T*>(at_);
+    at_ += bytes<T>(count);
+    return taken;
   }
-
-  // One token: pages are shared out, each page's part kept apart, then merged in order.
-  void decode(Team& team) const {
-    const int64_t first = first_page(a_.past), pages = pages_ - first;
-    team.each(s_.kv_heads * pages, [&](int64_t unit) {
-      const int head = static_cast<int>(unit / pages);
-      const int64_t p = first + unit % pages;
-      const Span span = seen(a_.past, p);
-      int from[kBlockRows], to[kBlockRows];
-      std::fill(from, from + group_, span.first);
-      std::fill(to, to + group_, span.last);
-      k_.attend_page(page(head, p), group_, query(head, 0), from, to, partial(head, p));
-    });
-    std::vector<float>& state = scratch();
-    state.resize(stride_);
-    for (int h = 0; h < s_.heads; ++h) {
-      start(state.data());
-      for (int64_t p = first; p < pages_; ++p)
-        k_.merge(state.data(), partial(h / group_, p) + h % group_ * stride_, s_.dim);
-      finish(state.data(), a_.out + h * static_cast<int64_t>(s_.dim));
-    }
-  }
-
-  // Many tokens: blocks of rows of one KV head, each over all the pages it sees.
-  void prefill(Team& team) const {
-    const int64_t rows = a_.tokens * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
-    team.each(s_.kv_heads * blocks, [&](int64_t unit) {
-      const int head = static_cast<int>(unit / blocks);
-      // The last blocks see most: they go first.
-      const int64_t begin = (blocks - 1 - unit % blocks) * kBlockRows;
-      block(head, begin, static_cast<int>(std::min<int64_t>(kBlockRows, rows - begin)));
-    });
+  template <class T>
+  static int64_t bytes(int64_t count) {
+    return (count * static_cast<int64_t>(sizeof(T)) + kLine - 1) / kLine * kLine;
   }
 
  private:
+  static constexpr int64_t kLine = 64;
+  std::vector<char> memory_;
+  char* at_ = nullptr;
+};
+
+class Attention {
+ public:
+  Attention(const AttentionShape& shape, const AttentionArguments& args, Scratch& scratch)
+      : s_(shape),
+        a_(args),
+        k_(kernels()),
+        page_(page_shape(args.pool.type, shape.dim, shape.value_dim, args.pool.summary)),
+        group_(shape.heads / shape.kv_heads),
+        stride_(state_stride(shape.value_dim)) {
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < a_.sequences; ++i) {
+      Sequence q;
+      q.first = a_.starts[i];
+      q.tokens = a_.starts[i + 1] - q.first;
+      if (!q.tokens) continue;
+      q.past = a_.held[i];
+      q.table = a_.table + i * a_.table_width;
+      q.first_page = first_page(q.past);
+      q.pages = pages_of(q.past + q.tokens) - q.first_page;
+      const int64_t rows = q.tokens * group_;
+      q.apart = rows <= kBlockRows && rows * q.pages <= kMostApart;
+      q.unit = units_;
+      units_ += s_.kv_heads * (q.apart ? q.pages : (rows + kBlockRows - 1) / kBlockRows);
+      for (int64_t p = q.past / kPageTokens; p < pages_of(q.past + q.tokens); ++p)
+        writes_.push_back({static_cast<int64_t>(sequences_.size()), p});
+      if (q.apart) {
+        heads_apart_ += s_.kv_heads;
+        bytes += s_.kv_heads * (query_bytes() + Scratch::bytes<float>(q.pages * rows * stride_));
+      }
+      sequences_.push_back(q);
+    }
+    // Taken before anything is written.
+    scratch.resize(bytes);
+    for (Sequence& q : sequences_) {
+      if (!q.apart) continue;
+      q.queries = apart_.size();
+      for (int h = 0; h < s_.kv_heads; ++h)
+        apart_.push_back({queries_in(scratch), scratch.take<float>(q.pages * q.tokens * group_ * stride_)});
+    }
+  }
+
+  // New keys and values go into their pages, a page of one head a unit: a byte of values can hold two tokens.
+  void write(Team& team) const {
+    const auto one = [this](int64_t unit) {
+      const Write& w = writes_[static_cast<size_t>(unit / s_.kv_heads)];
+      const Sequence& q = sequences_[static_cast<size_t>(w.sequence)];
+      const int head = static_cast<int>(unit % s_.kv_heads);
+      uint8_t* page = head_of(q, head, w.page);
+      Scratch& memory = thread_memory(2 * Scratch::bytes<float>(s_.dim));
+      float* key = memory.take<float>(s_.dim);
+      const float* middle = center(head, w.page, memory.take<float>(s_.dim));
+      const int64_t begin = std::max(q.past, w.page * kPageTokens);
+      const int64_t end = std::min(q.past + q.tokens, (w.page + 1) * kPageTokens);
+      for (int64_t at = begin; at < end; ++at) {
+        const float* row = a_.qkv + (q.first + at - q.past) * s_.width();
+        turn(row + (static_cast<int64_t>(s_.heads) + head) * s_.dim, a_.key_norm, at, key);
+        for (int d = 0; middle && d < s_.dim; ++d) key[d] -= middle[d];
+        const float* value = row + (static_cast<int64_t>(s_.heads) + s_.kv_heads) * s_.dim;
+        k_.keep(page_, page, static_cast<int>(at % kPageTokens), key, value + static_cast<int64_t>(head) * s_.value_dim);
+      }
+    };
+    const int64_t units = static_cast<int64_t>(writes_.size()) * s_.kv_heads;
+    if (a_.tokens > kFewTokens) return team.each(units, one);
+    for (int64_t unit = 0; unit < units; ++unit) one(unit);
+  }
+
+  void attend(Team& team) {
+    for (const Sequence& q : sequences_)
+      if (q.apart)
+        for (int h = 0; h < s_.kv_heads; ++h) ask(q, h, 0, static_cast<int>(q.tokens * group_), queries_of(q, h).queries);
+    team.each(units_, [this](int64_t unit) {
+      size_t i = 0;
+      while (i + 1 < sequences_.size() && sequences_[i + 1].unit <= unit) ++i;
+      const Sequence& q = sequences_[i];
+      unit -= q.unit;
+      if (q.apart) return one_page(q, static_cast<int>(unit / q.pages), q.first_page + unit % q.pages);
+      const int64_t rows = q.tokens * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
+      // The last blocks see most: they go first.
+      const int64_t begin = (blocks - 1 - unit % blocks) * kBlockRows;
+      block(q, static_cast<int>(unit / blocks), begin, static_cast<int>(std::min<int64_t>(kBlockRows, rows - begin)));
+    });
+    int64_t parts = 0;
+    for (const Sequence& q : sequences_) parts += q.apart ? s_.heads * q.tokens * q.pages : 0;
+    const auto merge_head = [this](int64_t unit) {
+      for (const Sequence& q : sequences_) {
+        if (!q.apart) continue;
+        if (unit < s_.kv_heads) return merge_pages(q, static_cast<int>(unit));
+        unit -= s_.kv_heads;
+      }
+    };
+    constexpr int64_t few = 128;
+    if (parts > few) return team.each(heads_apart_, merge_head);
+    for (int64_t unit = 0; unit < heads_apart_; ++unit) merge_head(unit);
+  }
+
+ private:
+  struct Sequence {
+    int64_t first, tokens, past;
+    const int32_t* table;
+    int64_t first_page, pages;
+    // Whether each page is a unit of its own; then where its queries are.
+    bool apart;
+    size_t queries;
+    int64_t unit;
+  };
+  struct Write {
+    int64_t sequence, page;
+  };
+  // The rows of one KV head, and what each page makes of them [pages][rows][stride].
+  struct Apart {
+    Queries queries;
+    float* partials;
+  };
   struct Span {
     int first, last;
   };
 
-  void block(int head, int64_t begin, int rows) const {
-    std::vector<float>& states = scratch();
-    states.resize(2 * rows * stride_);
-    float* partials = states.data() + rows * stride_;
-    for (int r = 0; r < rows; ++r) start(states.data() + r * stride_);
-    int first[kBlockRows], last[kBlockRows];
-    const int64_t end = pages_of(position(begin + rows - 1) + 1);
-    for (int64_t p = first_page(position(begin)); p < end; ++p) {
-      for (int r = 0; r < rows; ++r) {
-        const Span span = seen(position(begin + r), p);
-        first[r] = span.first;
-        last[r] = span.last;
-      }
-      const float* queries = work_ + (head * a_.tokens * group_ + begin) * s_.dim;
-      k_.attend_page(page(head, p), rows, queries, first, last, partials);
-      for (int r = 0; r < rows; ++r)
-        if (first[r] < last[r]) k_.merge(states.data() + r * stride_, partials + r * stride_, s_.dim);
+  static Scratch& thread_memory(int64_t bytes) {
+    static thread_local Scratch scratch;
+    scratch.resize(bytes);
+    return scratch;
+  }
+
+  // Queries of kBlockRows rows.
+  int64_t query_bytes() const {
+    const int64_t floats = Scratch::bytes<float>(kBlockRows * s_.dim), blocks = page_.keys.blocks();
+    if (!page_.coded()) return floats;
+    return floats + Scratch::bytes<int8_t>(kBlockRows * page_.keys.padded_inputs()) +
+           2 * Scratch::bytes<float>(kBlockRows * blocks);
+  }
+  Queries queries_in(Scratch& scratch) const {
+    Queries q;
+    if (page_.coded()) {
+      q.codes.codes = scratch.take<int8_t>(kBlockRows * page_.keys.padded_inputs());
+      q.codes.scales = scratch.take<float>(kBlockRows * page_.keys.blocks());
+      q.codes.less = scratch.take<int32_t>(kBlockRows * page_.keys.blocks());
     }
+    q.floats = scratch.take<float>(kBlockRows * s_.dim);
+    return q;
+  }
+
+  void turn(const float* x, const float* norm, int64_t position, float* out) const {
+    const int64_t half = s_.dim / 2;
+    k_.turn(x, norm, s_.epsilon, a_.cos ? a_.cos + position * half : nullptr, a_.cos ? a_.sin + position * half : nullptr,
+            s_.dim, out);
+  }
+
+  // About where the keys of page p lie, in `out`; null where that is nowhere in particular, or keys are kept as they are.
+  const float* center(int head, int64_t p, float* out) const {
+    if (!a_.center || !page_.coded()) return nullptr;
+    turn(a_.center + static_cast<int64_t>(head) * s_.dim, nullptr,
+         std::min(p * kPageTokens + kPageTokens / 2, a_.positions - 1), out);
+    return out;
+  }
+
+  // The rows [begin, begin + rows) of one KV head: token by token, in a token the heads of the group.
+  void ask(const Sequence& q, int head, int64_t begin, int rows, Queries& to) const {
+    to.codes.tiles.count = (rows + k_.tile_rows - 1) / k_.tile_rows;
+    to.codes.tiles.rows = rows / to.codes.tiles.count;
+    to.codes.tiles.longer = rows % to.codes.tiles.count;
     for (int r = 0; r < rows; ++r) {
       const int64_t token = (begin + r) / group_, h = head * group_ + (begin + r) % group_;
-      finish(states.data() + r * stride_, a_.out + (token * s_.heads + h) * s_.dim);
+      float* out = to.floats + r * s_.dim;
+      turn(a_.qkv + (q.first + token) * s_.width() + h * s_.dim, a_.query_norm, q.past + token, out);
+      for (int d = 0; d < s_.dim; ++d) out[d] *= s_.scale;
+    }
+    for (int t = 0; page_.coded() && t < to.codes.tiles.count; ++t) {
+      const Tile tile = to.codes.tiles[t];
+      for (int m = 0; m < tile.rows; ++m)
+        k_.quantize(page_.keys, to.floats + (tile.first + m) * s_.dim, nullptr, 0.0f, to.codes, tile, m);
     }
   }
 
-  int64_t position(int64_t row) const { return a_.past + row / group_; }
-  static int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+  void one_page(const Sequence& q, int head, int64_t p) const {
+    const int rows = static_cast<int>(q.tokens * group_);
+    int first[kBlockRows], last[kBlockRows];
+    spans(q, 0, rows, p, first, last);
+    const Apart& apart = queries_of(q, head);
+    float* memory = thread_memory(Scratch::bytes<float>(s_.dim)).take<float>(s_.dim);
+    k_.attend_page({page_, head_of(q, head, p), s_.cap, center(head, p, memory)}, rows, apart.queries, first, last,
+                   apart.partials + (p - q.first_page) * rows * stride_);
+  }
+
+  void merge_pages(const Sequence& q, int head) const {
+    const int rows = static_cast<int>(q.tokens * group_);
+    const Apart& apart = queries_of(q, head);
+    float* state = thread_memory(Scratch::bytes<float>(stride_)).take<float>(stride_);
+    for (int r = 0; r < rows; ++r) {
+      start(state);
+      for (int64_t p = 0; p < q.pages; ++p) {
+        const Span span = seen(q.past + r / group_, q.first_page + p);
+        if (span.first < span.last) k_.merge(state, apart.partials + (p * rows + r) * stride_, stride_);
+      }
+      finish(q, head, r, state);
+    }
+  }
+
+  // A block of rows over all the pages that it sees.
+  void block(const Sequence& q, int head, int64_t begin, int rows) const {
+    Scratch& memory = thread_memory(query_bytes() + 2 * Scratch::bytes<float>(rows * stride_) + Scratch::bytes<float>(s_.dim));
+    Queries queries = queries_in(memory);
+    float *states = memory.take<float>(rows * stride_), *partials = memory.take<float>(rows * stride_);
+    float* of_page = memory.take<float>(s_.dim);
+    ask(q, head, begin, rows, queries);
+    for (int r = 0; r < rows; ++r) start(states + r * stride_);
+    int first[kBlockRows], last[kBlockRows];
+    const int64_t end = pages_of(q.past + (begin + rows - 1) / group_ + 1);
+    for (int64_t p = first_page(q.past + begin / group_); p < end; ++p) {
+      spans(q, begin, rows, p, first, last);
+      k_.attend_page({page_, head_of(q, head, p), s_.cap, center(head, p, of_page)}, rows, queries, first, last, partials);
+      for (int r = 0; r < rows; ++r)
+        if (first[r] < last[r]) k_.merge(states + r * stride_, partials + r * stride_, stride_);
+    }
+    for (int r = 0; r < rows; ++r) finish(q, head, begin + r, states + r * stride_);
+  }
+
+  const Apart& queries_of(const Sequence& q, int head) const { return apart_[q.queries + static_cast<size_t>(head)]; }
+  Apart& queries_of(const Sequence& q, int head) { return apart_[q.queries + static_cast<size_t>(head)]; }
+
   int64_t oldest(int64_t position) const { return s_.window ? std::max<int64_t>(0, position + 1 - s_.window) : 0; }
   int64_t first_page(int64_t position) const { return oldest(position) / kPageTokens; }
 
@@ -113,57 +269,105 @@ class Attention {
     const auto inside = [&](int64_t at) { return static_cast<int>(std::clamp<int64_t>(at - start, 0, kPageTokens)); };
     return {inside(oldest(position)), inside(position + 1)};
   }
+  void spans(const Sequence& q, int64_t begin, int rows, int64_t p, int* first, int* last) const {
+    for (int r = 0; r < rows; ++r) {
+      const Span span = seen(q.past + (begin + r) / group_, p);
+      first[r] = span.first;
+      last[r] = span.last;
+    }
+  }
 
-  Page page(int head, int64_t p) const {
-    return {page_keys(head, p), page_values(head, 0) + p * kPageTokens * s_.dim, s_.dim, s_.scale};
-  }
-  float* page_keys(int head, int64_t p) const {
-    return a_.keys + (head * a_.capacity + p * kPageTokens) * s_.dim;
-  }
-  float* page_values(int head, int64_t token) const { return a_.values + (head * a_.capacity + token) * s_.dim; }
-  float* query(int kv_head, int64_t token) const {
-    return work_ + (kv_head * a_.tokens + token) * group_ * s_.dim;
-  }
-  float* partial(int kv_head, int64_t p) const {
-    return work_ + partials_at_ + (kv_head * pages_ + p) * group_ * stride_;
+  uint8_t* head_of(const Sequence& q, int head, int64_t p) const {
+    return a_.pool.data + q.table[p] * a_.pool.page_bytes +
+           (static_cast<int64_t>(s_.layer) * s_.kv_heads + head) * page_.bytes;
   }
 
   void start(float* state) const {
     std::fill(state, state + stride_, 0.0f);
-    state[0] = -std::numeric_limits<float>::infinity();
+    state[stride_ - kStateEnd] = -std::numeric_limits<float>::infinity();
   }
-  void finish(const float* state, float* out) const {
-    for (int d = 0; d < s_.dim; ++d) out[d] = state[2 + d] / state[1];
+  void finish(const Sequence& q, int head, int64_t row, float* state) const {
+    const int64_t token = q.first + row / group_, h = head * group_ + row % group_;
+    float& sum = state[stride_ - kStateEnd + 1];
+    if (a_.sinks) {
+      float* none = thread_memory_of_sinks();
+      none[stride_ - kStateEnd] = a_.sinks[h];
+      none[stride_ - kStateEnd + 1] = 1.0f;
+      k_.merge(state, none, stride_);
+    }
+    float* out = a_.out + (token * s_.heads + h) * s_.value_dim;
+    for (int d = 0; d < s_.value_dim; ++d) out[d] = state[d] / sum;
   }
-
-  static std::vector<float>& scratch() {
+  float* thread_memory_of_sinks() const {
     static thread_local std::vector<float> memory;
-    return memory;
+    memory.assign(static_cast<size_t>(stride_), 0.0f);
+    return memory.data();
   }
 
   const AttentionShape& s_;
   const AttentionArguments& a_;
   const Kernels& k_;
+  const PageShape page_;
   const int group_;
   const int64_t stride_;
-  int64_t pages_ = 0;
-  int64_t partials_at_ = 0;
-  float* work_ = nullptr;
+  std::vector<Sequence> sequences_;
+  std::vector<Write> writes_;
+  std::vector<Apart> apart_;
+  int64_t units_ = 0;
+  int64_t heads_apart_ = 0;
 };
 
 }  // namespace
 
+const char* AttentionShape::fault() const {
+  if (kv_heads < 1 || heads < kv_heads || heads % kv_heads) return "heads are no multiple of KV heads";
+  if (heads > 1 << 16) return "there are more than 65536 heads";
+  if (dim < 2 || dim % 2 || dim > 1024) return "head_dim is not an even number from 2 to 1024";
+  if (value_dim < 1 || value_dim > 1024) return "value_dim is not between 1 and 1024";
+  if (window < 0) return "window is negative";
+  if (!(scale > 0)) return "scale is not above 0";
+  if (!(cap >= 0)) return "softcap is negative";
+  if (layer < 0 || layer > 1 << 16) return "layer is not between 0 and 65536";
+  return nullptr;
+}
+
+std::string fault(const AttentionShape& s, const AttentionArguments& a) {
+  if (const char* wrong = s.fault()) return wrong;
+  const auto number = [](int64_t n) { return std::to_string(n); };
+  const int64_t type = static_cast<int64_t>(a.pool.type);
+  if (type < 0 || type > static_cast<int64_t>(KvType::int4)) return "the KV type is " + number(type) + ", expected 0 to 3";
+  const int64_t needed = page_shape(a.pool.type, s.dim, s.value_dim, a.pool.summary).bytes * s.kv_heads * (s.layer + 1);
+  if (a.pool.page_bytes < needed)
+    return "a page of the pool has " + number(a.pool.page_bytes) + " bytes, layer " + number(s.layer) + " ends at " +
+           number(needed);
+  for (int64_t i = 0; i < a.sequences; ++i) {
+    const int64_t begin = a.starts[i], end = a.starts[i + 1], held = a.held[i], length = held + end - begin;
+    if (begin < 0 || end < begin || end > a.tokens || held < 0)
+      return "sequence " + number(i) + " has the new tokens " + number(begin) + " to " + number(end) + " of " +
+             number(a.tokens) + " behind " + number(held);
+    if (a.cos && length > a.positions)
+      return "the rotary table has " + number(a.positions) + " positions, too few for the " + number(length) +
+             " tokens of sequence " + number(i);
+    if (pages_of(length) > a.table_width)
+      return "sequence " + number(i) + " has " + number(length) + " tokens, its table has " + number(a.table_width) +
+             " pages of " + number(kPageTokens);
+    const int64_t oldest = s.window ? std::max<int64_t>(0, held + 1 - s.window) : 0;
+    for (int64_t p = oldest / kPageTokens; end > begin && p < pages_of(length); ++p)
+      if (const int64_t page = a.table[i * a.table_width + p]; page < 0 || page >= a.pool.pages)
+        return "sequence " + number(i) + " has page " + number(page) + " at " + number(p) + ", the pool has " +
+               number(a.pool.pages);
+  }
+  if (a.sequences ? a.starts[0] != 0 || a.starts[a.sequences] != a.tokens : a.tokens != 0)
+    return "the sequences do not cover the " + number(a.tokens) + " tokens";
+  return "";
+}
+
 void attention(const AttentionShape& shape, const AttentionArguments& args, Team& team) {
   if (!args.tokens) return;
-  static thread_local std::vector<float> workspace;
-  const Attention step(shape, args, workspace);
-  if (args.tokens == 1) {
-    step.write(0);
-    step.decode(team);
-  } else {
-    team.each(args.tokens, [&](int64_t token) { step.write(token); });
-    step.prefill(team);
-  }
+  static thread_local Scratch scratch;
+  Attention step(shape, args, scratch);
+  step.write(team);
+  step.attend(team);
 }
 
 }  // namespace edgewise

@@ -78,16 +78,41 @@ int edgewise_embedding(const edgewise_shape* from, const uint8_t* weights, const
   return 0;
 }
 
-int edgewise_attention(const edgewise_heads* heads, const float* qkv, int64_t tokens, int64_t past, float* keys,
-                       float* values, int64_t capacity, const float* query_norm, const float* key_norm,
-                       const float* cos, const float* sin, float* out, int threads) {
-  if (tokens < 0 || past < 0 || past + tokens > capacity || capacity % kPageTokens) return 1;
-  if (threads < 1 || threads > Team::kMostThreads || heads->kv_heads < 1 || heads->heads % heads->kv_heads) return 1;
-  if (heads->heads < 1 || heads->heads / heads->kv_heads > kBlockRows || heads->dim < 2 || heads->dim % 2) return 1;
-  const AttentionShape shape{heads->heads, heads->kv_heads, heads->dim, heads->scale, heads->window, heads->epsilon};
+uint32_t edgewise_pages_version() { return kPagesVersion; }
+
+int64_t edgewise_page_bytes(int32_t type, int32_t dim, int32_t value_dim, int32_t summary) {
+  const AttentionShape shape{1, 1, dim, value_dim, 1.0f};
+  if (type < 0 || type > static_cast<int32_t>(KvType::int4) || shape.fault()) return -1;
+  return page_shape(static_cast<KvType>(type), dim, value_dim, summary != 0).bytes;
+}
+
+int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, const float* qkv, int64_t tokens,
+                       int64_t sequences, const int32_t* starts, const int32_t* held, const int32_t* table,
+                       int64_t table_width, const float* query_norm, const float* key_norm, const float* cos,
+                       const float* sin, int64_t positions, const float* center, const float* sinks, float* out, int threads) {
+  if (threads < 1 || threads > Team::kMostThreads) return 1;
+  const AttentionShape shape{heads->heads,  heads->kv_heads, heads->dim, heads->value_dim, heads->scale,
+                             heads->window, heads->epsilon,  heads->cap, heads->layer};
+  AttentionArguments args;
+  args.qkv = qkv;
+  args.tokens = tokens;
+  args.sequences = sequences;
+  args.starts = starts;
+  args.held = held;
+  args.table = table;
+  args.table_width = table_width;
+  args.pool = {pool->data, pool->pages, pool->page_bytes, static_cast<KvType>(pool->type), pool->summary != 0};
+  args.query_norm = query_norm;
+  args.key_norm = key_norm;
+  args.positions = positions;
+  args.cos = cos;
+  args.sin = sin;
+  args.center = center;
+  args.sinks = sinks;
+  args.out = out;
+  if (!fault(shape, args).empty()) return 1;
   try {
-    attention(shape, {qkv, tokens, past, keys, values, capacity, query_norm, key_norm, cos, sin, out},
-              Team::of(threads));
+    attention(shape, args, Team::of(threads));
     return 0;
   } catch (const std::bad_alloc&) {
     return 2;

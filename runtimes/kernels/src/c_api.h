@@ -35,13 +35,27 @@ EDGEWISE_API int edgewise_embedding(const edgewise_shape* shape, const uint8_t* 
                                     int64_t count, float* out);
 
 typedef struct {
-  int32_t heads, kv_heads, dim;
+  int32_t heads, kv_heads, dim, value_dim;
   float scale;
   int64_t window;
-  float epsilon;
+  float epsilon, cap;
+  int32_t layer;
 } edgewise_heads;
 
-// See AttentionArguments in attention.h. 0; 1 sizes that do not fit; 2 out of memory.
-EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const float* qkv, int64_t tokens, int64_t past, float* keys,
-                                    float* values, int64_t capacity, const float* query_norm, const float* key_norm,
-                                    const float* cos, const float* sin, float* out, int threads);
+// See Pool in attention.h.
+typedef struct {
+  uint8_t* data;
+  int64_t pages, page_bytes;
+  int32_t type, summary;
+} edgewise_pool;
+
+// The version of the layout of pages, and the bytes of one KV head of a page; -1 where there is no such type or size.
+EDGEWISE_API uint32_t edgewise_pages_version(void);
+EDGEWISE_API int64_t edgewise_page_bytes(int32_t type, int32_t dim, int32_t value_dim, int32_t summary);
+
+// See AttentionArguments in attention.h. 0; 1 what does not fit; 2 out of memory.
+EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, const float* qkv, int64_t tokens,
+                                    int64_t sequences, const int32_t* starts, const int32_t* held, const int32_t* table,
+                                    int64_t table_width, const float* query_norm, const float* key_norm, const float* cos,
+                                    const float* sin, int64_t positions, const float* center, const float* sinks, float* out,
+                                    int threads);

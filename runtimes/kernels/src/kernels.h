@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "layout.h"
+#include "pages.h"
 
 namespace edgewise {
 
@@ -59,17 +60,27 @@ struct Product {
   int64_t zeros_at = scales_at + shape.scale_bytes();
 };
 
-// Tokens of a page of the KV cache: keys [dim][kPageTokens], values [kPageTokens][dim].
-constexpr int kPageTokens = 64;
 // Query rows, each a head of a token, that attend to a page in one call.
 constexpr int kBlockRows = 48;
 
+// One KV head of one page. `cap` limits scores softly, 0 does not.
 struct Page {
-  const float* keys;
-  const float* values;
-  int dim;
-  float scale;
+  const PageShape& shape;
+  const uint8_t* data;
+  float cap;
+  // What is to be added to the keys [dim], or null.
+  const float* center;
 };
+
+// Queries of a KV head, times the scale of attention: floats [rows][dim], and codes where the page's keys are.
+struct Queries {
+  float* floats = nullptr;
+  Activations codes;
+};
+
+// What attention has of a row so far: values [padded], maximum, sum, and nothing up to a whole line.
+constexpr int kStateEnd = 16;
+inline int64_t state_stride(int value_dim) { return (value_dim + 15) / 16 * 16 + kStateEnd; }
 
 struct Kernels {
   const char* name;
@@ -79,10 +90,12 @@ struct Kernels {
                    int row);
   // Outputs of all tiles for the pairs of panels [begin, end): gate and up, or neighbours.
   void (*multiply)(const Product& product, const Activations& a, int64_t begin, int64_t end);
-  // See attend.h.
-  void (*attend_page)(const Page& page, int rows, const float* queries, const int* first, const int* last, float* partial);
-  void (*merge)(float* state, const float* partial, int dim);
+  // See keep.h.
   void (*turn)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin, int dim, float* out);
+  void (*keep)(const PageShape& shape, uint8_t* page, int token, const float* key, const float* value);
+  // See attend.h.
+  void (*attend_page)(const Page& page, int rows, const Queries& queries, const int* first, const int* last, float* partial);
+  void (*merge)(float* state, const float* partial, int64_t stride);
 };
 
 extern const Kernels kPlain;

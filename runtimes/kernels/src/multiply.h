@@ -43,6 +43,39 @@ constexpr int kParts = kPanelRows / Lanes::width;
 constexpr int kAhead = 4096;
 constexpr int kScalesAhead = 16;
 
+// Adds to `dot` the products of `count` rows of codes, `row` bytes apart, with `groups` groups of inputs of `panels` panels,
+// `stride` bytes apart. What lies `ahead` bytes further is brought near.
+template <int bits, int count, int panels>
+inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int groups, const int8_t* x, int64_t row,
+                       Lanes::Ints (&dot)[count][panels * kParts]) {
+  constexpr int columns = panels * kParts;
+  for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>) {
+    Lanes::Dot<bits> sums[count][columns];
+    for (int m = 0; m < count; ++m)
+      for (int c = 0; c < columns; ++c) sums[m][c] = Lanes::Dot<bits>(dot[m][c]);
+    for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
+      if (panels == 1)
+        __builtin_prefetch(codes + i * 64 + ahead);
+      else
+        // Into a cache that does not push out what all tiles read.
+        for (int n = 0; n < 2; ++n) __builtin_prefetch(codes + ahead + n * stride + i * 64, 0, 2);
+      for (int half = 0; half < 8 / bits; ++half) {
+        Lanes::Codes w[columns];
+        for (int c = 0; c < columns; ++c) {
+          w[c] = Lanes::load(codes + c / kParts * stride + i * 64 + c % kParts * Lanes::width * 4);
+          if (bits == 4) w[c] = half ? Lanes::high(w[c]) : Lanes::low(w[c]);
+        }
+        for (int m = 0; m < count; ++m) {
+          const Lanes::Four four = Lanes::broadcast(x + m * row + g * kGroup + (i * (8 / bits) + half) * 4);
+          for (int c = 0; c < columns; ++c) sums[m][c].add(w[c], four);
+        }
+      }
+    }
+    for (int m = 0; m < count; ++m)
+      for (int c = 0; c < columns; ++c) dot[m][c] = sums[m][c].sum();
+  }
+}
+
 // The products of a tile of `count` rows with `panels` panels, the second `stride` bytes behind the first. `groups` of a
 // block, or 0: as the shape says.
 template <int bits, bool zero_points, int groups, int count, int panels>
@@ -65,36 +98,13 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
       __builtin_prefetch(next < p.blocks ? scales_here + next * 32
                                          : scales_here + p.panel_bytes + (next - p.blocks) * 32);
     } else {
-      // Two panels further on, into a cache that does not push out what all tiles read.
       for (int i = 0; i < 2; ++i) __builtin_prefetch(scales_here + p.ahead + i * p.panel_bytes + b * 32, 0, 2);
     }
     Lanes::Ints dot[count][columns];
     for (int m = 0; m < count; ++m)
       for (int c = 0; c < columns; ++c) dot[m][c] = Lanes::splat(zero_points ? 0 : less[m]);
-    for (int g = 0; g < each; ++g, codes += kGroupBytes<bits>) {
-      Lanes::Dot<bits> sums[count][columns];
-      for (int m = 0; m < count; ++m)
-        for (int c = 0; c < columns; ++c) sums[m][c] = Lanes::Dot<bits>(dot[m][c]);
-      for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
-        if (panels == 1)
-          __builtin_prefetch(codes + i * 64 + kAhead);
-        else
-          for (int n = 0; n < 2; ++n) __builtin_prefetch(codes + p.ahead + n * p.panel_bytes + i * 64, 0, 2);
-        for (int half = 0; half < 8 / bits; ++half) {
-          Lanes::Codes w[columns];
-          for (int c = 0; c < columns; ++c) {
-            w[c] = Lanes::load(codes + c / kParts * stride + i * 64 + c % kParts * Lanes::width * 4);
-            if (bits == 4) w[c] = half ? Lanes::high(w[c]) : Lanes::low(w[c]);
-          }
-          for (int m = 0; m < count; ++m) {
-            const Lanes::Four four = Lanes::broadcast(x + m * block + g * kGroup + (i * (8 / bits) + half) * 4);
-            for (int c = 0; c < columns; ++c) sums[m][c].add(w[c], four);
-          }
-        }
-      }
-      for (int m = 0; m < count; ++m)
-        for (int c = 0; c < columns; ++c) dot[m][c] = sums[m][c].sum();
-    }
+    dot_groups<bits, count, panels>(codes, stride, panels == 1 ? kAhead : p.ahead, each, x, block, dot);
+    codes += each * kGroupBytes<bits>;
     x += count * block;
     for (int c = 0; c < columns; ++c) {
       const Block<bits, zero_points> of(p, panel + c / kParts * stride, b, c % kParts);

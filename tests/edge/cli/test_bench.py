@@ -74,7 +74,7 @@ def test_wrong_numbers(run_edge: Run, tiny_artifact: Path, args: tuple[str, ...]
 
 @pytest.mark.parametrize(("held", "kv"), [(0, 0), (100, 100 * 768), (1000, 1000 * 256 + 256 * 512)])
 def test_bytes_per_token_leaves_out_the_embedding_and_what_windows_have_forgotten(held: int, kv: int) -> None:
-    assert bytes_per_token(MANIFEST_OF_WINDOWED, held) == 46080 + 40000 + kv
+    assert bytes_per_token(MANIFEST_OF_WINDOWED, MANIFEST_OF_WINDOWED.kv, held) == 46080 + 40000 + kv
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

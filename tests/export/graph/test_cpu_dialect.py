@@ -15,6 +15,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edge.artifact import ModelSpec, Rope, open_artifact
+from edge.artifact.pages import KV_TYPES, head_page_bytes
 from export import export
 from export.graph.builder import Value
 from export.graph.cpu_dialect import DOMAIN, CpuDialect
@@ -23,7 +24,6 @@ from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile
 from export.quantize import Quantized, Recipe
 from export.quantize.method import Rows
-from runtimes.kernels.cache import PAGE
 from runtimes.kernels.library import load_library
 from tests.checkpoints import tiny_folder
 from tests.logits import Logits
@@ -127,15 +127,26 @@ def logits(graph: Path, positions: list[int]) -> Logits:
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     feeds: dict[str, Any] = {
         "input_ids": np.array([TOKENS]),
-        "seqlens_k": np.array([len(TOKENS) - 1], np.int32),
-        "total_sequence_length": np.array([len(TOKENS)], np.int32),
         "logit_positions": np.array(positions, np.int64),
     }
+    if graph.name == "expanded.onnx":
+        spec = open_artifact(graph.parent.parent).spec
+        page = spec.layers * spec.kv_heads * head_page_bytes("float32", spec.head_dim, spec.head_dim)
+        feeds |= {
+            "kv_format": np.array([KV_TYPES.index("float32"), 0], np.int32),
+            "sequence_starts": np.array([0, len(TOKENS)], np.int32),
+            "held": np.zeros(1, np.int32),
+            "pool.0": np.zeros((1, page), np.uint8),
+            "block_table.0": np.zeros((1, 1), np.int32),
+        }
+    else:
+        feeds |= {
+            "seqlens_k": np.array([len(TOKENS) - 1], np.int32),
+            "total_sequence_length": np.array([len(TOKENS)], np.int32),
+        }
     for value in session.get_inputs():
         if value.name.startswith("past."):
-            # Keys of the cpu graph lie in pages.
-            room = {"pages": 1, "capacity": PAGE}
-            feeds[value.name] = np.zeros([room.get(n, n) for n in value.shape], np.float32)
+            feeds[value.name] = np.zeros([0 if n == "capacity" else n for n in value.shape], np.float32)
     result: Logits = session.run(["logits"], feeds)[0]
     return result
 

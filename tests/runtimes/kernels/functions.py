@@ -27,9 +27,22 @@ class _Heads(ctypes.Structure):
         ("heads", ctypes.c_int32),
         ("kv_heads", ctypes.c_int32),
         ("dim", ctypes.c_int32),
+        ("value_dim", ctypes.c_int32),
         ("scale", ctypes.c_float),
         ("window", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
+        ("cap", ctypes.c_float),
+        ("layer", ctypes.c_int32),
+    )
+
+
+class _Pool(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("pages", ctypes.c_int64),
+        ("page_bytes", ctypes.c_int64),
+        ("type", ctypes.c_int32),
+        ("summary", ctypes.c_int32),
     )
 
 
@@ -74,7 +87,7 @@ class Functions:
 
     def __init__(self, c: ctypes.CDLL) -> None:
         self._c = c
-        c.edgewise_bytes.restype = ctypes.c_int64
+        c.edgewise_bytes.restype = c.edgewise_page_bytes.restype = ctypes.c_int64
         c.edgewise_isas.restype = ctypes.c_char_p
 
     @property
@@ -120,15 +133,27 @@ class Functions:
         )
         return int(outcome), out
 
+    def page_bytes(self, kind: int, dim: int, value_dim: int) -> int:
+        """Bytes of one KV head of a page, -1 where there is no such type or size."""
+        return int(self._c.edgewise_page_bytes(kind, dim, value_dim, 0))
+
     def attention(
-        self, heads: Heads, qkv: Array, past: int, keys: Array, values: Array, capacity: int, threads: int = 2
+        self, heads: Heads, kind: int, pool: Array, table: Array, held: int, qkv: Array, threads: int = 2
     ) -> Array:
-        """float32 [tokens, heads · dim] of qkv [tokens, (heads + 2 · kv_heads) · dim]; writes keys and values."""
+        """float32 [tokens, heads · dim] of qkv [tokens, (heads + 2 · kv_heads) · dim] of one sequence.
+
+        `pool` uint8 [pages, page_bytes] is written, `table` int32 names the sequence's pages.
+        """
         out = np.full((len(qkv), heads.heads * heads.dim), np.nan, np.float32)
-        c = _Heads(heads.heads, heads.kv_heads, heads.dim, heads.scale, heads.window, heads.epsilon)
+        c = _Heads(
+            heads.heads, heads.kv_heads, heads.dim, heads.dim, heads.scale, heads.window, heads.epsilon, 0.0, 0
+        )  # fmt: skip
+        memory = _Pool(pool.ctypes.data, *pool.shape, kind, 0)
+        starts, before = np.array([0, len(qkv)], np.int32), np.array([held], np.int32)
         outcome = self._c.edgewise_attention(
-            ctypes.byref(c), _at(qkv), ctypes.c_int64(len(qkv)), ctypes.c_int64(past), _at(keys), _at(values),
-            ctypes.c_int64(capacity), None, None, None, None, _at(out), threads,
+            ctypes.byref(c), ctypes.byref(memory), _at(qkv), ctypes.c_int64(len(qkv)), ctypes.c_int64(1), _at(starts),
+            _at(before), _at(table), ctypes.c_int64(len(table)), None, None, None, None,
+            ctypes.c_int64(0), None, None, _at(out), threads,
         )  # fmt: skip
         assert outcome == 0
         return out
