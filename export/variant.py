@@ -7,6 +7,7 @@ from pathlib import Path
 from edge.artifact import ModelSpec, Part, Variant
 from edge.errors import InvalidArgument
 from export.architecture.decoder import describe
+from export.graph.balanced_keys import BalancedKeys
 from export.graph.cpu_dialect import CpuDialect
 from export.graph.onnxruntime_dialect import OnnxRuntimeDialect
 from export.graph.panels import LAYOUT, VERSION
@@ -51,6 +52,8 @@ def write_variant(
     place = folder / engine
     with writing(place):
         place.mkdir()
+    if recipe.bits:
+        source = BalancedKeys(source, spec, recipe)
     with WeightsFile(place / WEIGHTS) as file:
         store = WeightStore(source, recipe, file)
         dialect = (CpuDialect if engine == CPU else OnnxRuntimeDialect)(spec, store)
