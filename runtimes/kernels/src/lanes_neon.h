@@ -14,21 +14,23 @@ struct LanesNeon {
   // Twenty-four sums of the 32 registers.
   static constexpr int attend_rows = 6;
   using Codes = uint8x16_t;
-  using Four = int8x16_t;
+  using Four = int8x8_t;
   using Real = float32x4_t;
   using Whole = int32x4_t;
   using Ints = int32x4_t;
   using Floats = float32x4_t;
 
   static Codes load(const uint8_t* p) { return vld1q_u8(p); }
-  static Four broadcast(const int8_t* a) {
-    int32_t four;
-    __builtin_memcpy(&four, a, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
+  // Dot products take one lane for all rows.
+  static Four broadcast(const int8_t* a) { return vcreate_s8(four_bytes(a)); }
+  static uint32_t four_bytes(const void* p) {
+    uint32_t four;
+    __builtin_memcpy(&four, p, 4);
+    return four;
   }
   static Codes low(Codes c) { return vandq_u8(c, vdupq_n_u8(15)); }
   static Codes high(Codes c) { return vshrq_n_u8(c, 4); }
-  // Codes below 128 as they are, others less 128 after this.
+  // What a product of signed bytes takes: codes of 4 bits as they are, others less 128.
   static int8x16_t signed_codes(Codes c) { return vreinterpretq_s8_u8(c); }
   static int8x16_t less_128(Codes c) { return signed_codes(veorq_u8(c, vdupq_n_u8(128))); }
 
@@ -42,9 +44,7 @@ struct LanesNeon {
     return vandq_s32(part < 2 ? both : vshrq_n_s32(both, 4), vdupq_n_s32(15));
   }
   static Ints zeros8(const uint8_t* p) {
-    uint32_t four;
-    __builtin_memcpy(&four, p, 4);
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four_bytes(p))))));
   }
 
   static Ints splat(int32_t x) { return vdupq_n_s32(x); }
@@ -76,9 +76,7 @@ struct LanesNeon {
   static Pairs pairs_high(const uint8_t* p) { return less_8(vshr_n_u8(vld1_u8(p), 4)); }
   static Pairs less_8(uint8x8_t codes) { return vreinterpretq_s16_u16(vsubl_u8(codes, vdup_n_u8(8))); }
   static Two two(const int16_t* p) {
-    int32_t both;
-    __builtin_memcpy(&both, p, 4);
-    return vreinterpretq_s16_s32(vdupq_n_s32(both));
+    return vreinterpretq_s16_u32(vdupq_n_u32(four_bytes(p)));
   }
   static Ints add_pairs(Ints total, Pairs values, Two weights) {
     const int32x4_t low = vmull_s16(vget_low_s16(values), vget_low_s16(weights));

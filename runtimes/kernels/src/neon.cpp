@@ -5,8 +5,10 @@ namespace edgewise {
 namespace {
 
 struct Lanes : LanesNeon {
-  // Sums of 4-bit codes take two registers each.
-  static constexpr int tile_rows = 3, pair_rows = 1;
+  // Eight sums of 4-bit codes, two registers each.
+  static constexpr int tile_rows = 2, pair_rows = 1;
+  using Four = int8x16_t;
+  static Four broadcast(const int8_t* a) { return vreinterpretq_s8_u32(vdupq_n_u32(four_bytes(a))); }
   static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
   template <int bits>
   struct Dot;

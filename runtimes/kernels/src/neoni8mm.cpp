@@ -5,14 +5,15 @@ namespace edgewise {
 namespace {
 
 struct Lanes : LanesNeon {
-  static constexpr int tile_rows = 5, pair_rows = 2;
+  // Sixteen sums, and room for a step's codes and activations.
+  static constexpr int tile_rows = 4, pair_rows = 2;
   static constexpr int offset(int) { return 0; }
   template <int bits>
   struct Dot {
     int32x4_t total;
     Dot() = default;
     explicit Dot(Ints start) : total(start) {}
-    void add(uint8x16_t codes, int8x16_t a) { total = vusdotq_s32(total, codes, a); }
+    void add(uint8x16_t codes, int8x8_t a) { total = vusdotq_lane_s32(total, codes, a, 0); }
     int32x4_t sum() const { return total; }
   };
 };
