@@ -1,5 +1,5 @@
-// The tests of the kernels: edgewise_kernels_test [--seed N] [--cases N] [--forks 0] [--sets "plain avx2"], the sets that
-// must be there, and no others.
+// The tests of the kernels: edgewise_kernels_test [--seed N] [--cases N] [--attention N] [--forks 0] [--sets "plain avx2"].
+// `attention` are cases of attention alone; `sets` must be there, and no others.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -9,6 +9,7 @@
 
 int main(int count, char** arguments) {
   edgewise::test::Options options;
+  int attention = 0;
   std::string expected;
   for (int i = 1; i < count; i += 2) {
     const std::string name = arguments[i];
@@ -17,12 +18,14 @@ int main(int count, char** arguments) {
       options.seed = std::strtoull(value, nullptr, 10);
     } else if (value && name == "--cases") {
       options.cases = std::atoi(value);
+    } else if (value && name == "--attention") {
+      attention = std::atoi(value);
     } else if (value && name == "--forks") {
       options.forks = std::atoi(value);
     } else if (value && name == "--sets") {
       expected = value;
     } else {
-      std::fprintf(stderr, "usage: %s [--seed N] [--cases N] [--forks 0] [--sets NAMES]\n", arguments[0]);
+      std::fprintf(stderr, "usage: %s [--seed N] [--cases N] [--attention N] [--forks 0] [--sets NAMES]\n", arguments[0]);
       return 2;
     }
   }
@@ -34,6 +37,7 @@ int main(int count, char** arguments) {
   // First, while no other test has left a thread behind.
   edgewise::test::test_team(options);
   edgewise::test::test_linear(options);
+  if (attention) options.cases = attention;
   edgewise::test::test_attention(options);
   std::puts("passed");
   // Helpers never end; no destructor may meet them.
