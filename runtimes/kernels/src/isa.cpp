@@ -6,6 +6,9 @@
 #if !defined(EDGEWISE_EMULATE) && defined(EDGEWISE_AVXVNNI)
 #include <cpuid.h>
 #endif
+#ifdef EDGEWISE_NEON
+#include <sys/auxv.h>
+#endif
 
 namespace edgewise {
 namespace {
@@ -33,6 +36,11 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512vnni");
 }
 #endif
+#ifdef EDGEWISE_NEON
+// What Linux calls them, in bits that headers older than the CPU do not name.
+bool has_neondot() { return getauxval(AT_HWCAP) & 1u << 20; }
+bool has_neoni8mm() { return has_neondot() && getauxval(AT_HWCAP2) & 1u << 13; }
+#endif
 #endif
 
 std::vector<const Kernels*> detect() {
@@ -45,6 +53,15 @@ std::vector<const Kernels*> detect() {
 #endif
 #ifdef EDGEWISE_AVX512VNNI
   if (has_avx512vnni()) found.push_back(&kAvx512Vnni);
+#endif
+#ifdef EDGEWISE_NEON
+  found.push_back(&kNeon);
+#endif
+#ifdef EDGEWISE_NEONDOT
+  if (has_neondot()) found.push_back(&kNeonDot);
+#endif
+#ifdef EDGEWISE_NEONI8MM
+  if (has_neoni8mm()) found.push_back(&kNeonI8mm);
 #endif
   return found;
 }
@@ -80,8 +97,9 @@ Chosen choose(const std::string& name) {
       chosen() = k;
       return Chosen::ok;
     }
-  const bool known = name == "avx2" || name == "avxvnni" || name == "avx512vnni";
-  return known ? Chosen::lacking : Chosen::unknown;
+  for (const char* known : {"avx2", "avxvnni", "avx512vnni", "neon", "neondot", "neoni8mm"})
+    if (name == known) return Chosen::lacking;
+  return Chosen::unknown;
 }
 
 }  // namespace edgewise

@@ -102,5 +102,8 @@ extern const Kernels kPlain;
 extern const Kernels kAvx2;
 extern const Kernels kAvxVnni;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kNeon;
+extern const Kernels kNeonDot;
+extern const Kernels kNeonI8mm;
 
 }  // namespace edgewise

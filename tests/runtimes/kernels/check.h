@@ -78,6 +78,8 @@ inline const float* or_null(const std::vector<float>& v) { return v.empty() ? nu
 struct Options {
   uint64_t seed = 1;
   int cases = 0;
+  // QEMU's own threads do not outlive a fork.
+  bool forks = true;
 };
 
 void test_linear(const Options& options);

@@ -168,7 +168,7 @@ void test_team(const Options& options) {
   test_helping();
   test_memory_order(jobs);
   test_callers_at_once(jobs);
-  if (kForks) {
+  if (kForks && options.forks) {
     test_fork();
     test_fork_in_a_job();
   }

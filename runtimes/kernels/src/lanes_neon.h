@@ -1,0 +1,90 @@
+// What the sets for 64-bit Arm have in common: 4 rows a 128-bit vector.
+#pragma once
+
+#include <arm_neon.h>
+
+#include "kernels.h"
+
+namespace edgewise {
+namespace {
+
+struct LanesNeon {
+  static constexpr int width = 4;
+  static constexpr int vector_bytes = 16;
+  // Twenty-four sums of the 32 registers.
+  static constexpr int attend_rows = 6;
+  using Codes = uint8x16_t;
+  using Four = int8x8_t;
+  using Real = float32x4_t;
+  using Whole = int32x4_t;
+  using Ints = int32x4_t;
+  using Floats = float32x4_t;
+
+  static Codes load(const uint8_t* p) { return vld1q_u8(p); }
+  // Dot products take one lane for all rows.
+  static Four broadcast(const int8_t* a) { return vcreate_s8(four_bytes(a)); }
+  static uint32_t four_bytes(const void* p) {
+    uint32_t four;
+    __builtin_memcpy(&four, p, 4);
+    return four;
+  }
+  static Codes low(Codes c) { return vandq_u8(c, vdupq_n_u8(15)); }
+  static Codes high(Codes c) { return vshrq_n_u8(c, 4); }
+  // What a product of signed bytes takes: codes of 4 bits as they are, others less 128.
+  static int8x16_t signed_codes(Codes c) { return vreinterpretq_s8_u8(c); }
+  static int8x16_t less_128(Codes c) { return signed_codes(veorq_u8(c, vdupq_n_u8(128))); }
+
+  static Floats bfloat16(const uint8_t* p) {
+    const uint32x4_t wide = vmovl_u16(vreinterpret_u16_u8(vld1_u8(p)));
+    return vreinterpretq_f32_u32(vshlq_n_u32(wide, 16));
+  }
+  // Rows 0 to 7 are low nibbles, 8 to 15 high ones.
+  static Ints zeros4(const uint8_t* p, int part) {
+    const Ints both = zeros8(p + part % 2 * width);
+    return vandq_s32(part < 2 ? both : vshrq_n_s32(both, 4), vdupq_n_s32(15));
+  }
+  static Ints zeros8(const uint8_t* p) {
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four_bytes(p))))));
+  }
+
+  static Ints splat(int32_t x) { return vdupq_n_s32(x); }
+  static Ints plus(Ints a, Ints b) { return vaddq_s32(a, b); }
+  static Ints minus(Ints a, Ints b) { return vsubq_s32(a, b); }
+  static Ints times(Ints a, int32_t x) { return vmulq_n_s32(a, x); }
+  static Floats floats(Ints a) { return vcvtq_f32_s32(a); }
+  static Floats plus(Floats a, Floats b) { return vaddq_f32(a, b); }
+  static Floats product(Floats a, Floats b) { return vmulq_f32(a, b); }
+  static Floats scaled(Floats a, float x) { return vmulq_n_f32(a, x); }
+
+  static void store(float* p, Floats v) { vst1q_f32(p, v); }
+
+  static float highest(Real v) { return vmaxvq_f32(v); }
+  static float fold(Real v) { return vpadds_f32(vadd_f32(vget_low_f32(v), vget_high_f32(v))); }
+  static int32_t highest(Whole v) { return vmaxvq_s32(v); }
+  static int32_t sum(Whole v) { return vaddvq_s32(v); }
+  static void store_bytes(int8_t* p, Whole v) {
+    const int16x4_t shorts = vqmovn_s32(v);
+    const int8x8_t bytes = vqmovn_s16(vcombine_s16(shorts, shorts));
+    __builtin_memcpy(p, &bytes, 4);
+  }
+
+  // Two 16-bit numbers a lane.
+  using Pairs = int16x8_t;
+  using Two = int16x8_t;
+  static Pairs pairs(const int8_t* p) { return vmovl_s8(vld1_s8(p)); }
+  static Pairs pairs_low(const uint8_t* p) { return less_8(vand_u8(vld1_u8(p), vdup_n_u8(15))); }
+  static Pairs pairs_high(const uint8_t* p) { return less_8(vshr_n_u8(vld1_u8(p), 4)); }
+  static Pairs less_8(uint8x8_t codes) { return vreinterpretq_s16_u16(vsubl_u8(codes, vdup_n_u8(8))); }
+  static Two two(const int16_t* p) {
+    return vreinterpretq_s16_u32(vdupq_n_u32(four_bytes(p)));
+  }
+  static Ints add_pairs(Ints total, Pairs values, Two weights) {
+    const int32x4_t low = vmull_s16(vget_low_s16(values), vget_low_s16(weights));
+    return vaddq_s32(total, vpaddq_s32(low, vmull_high_s16(values, weights)));
+  }
+  static void store_shorts(int16_t* p, Whole v) { vst1_s16(p, vqmovn_s32(v)); }
+  static Real half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+};
+
+}  // namespace
+}  // namespace edgewise

@@ -1,0 +1,56 @@
+// NEON of every 64-bit Arm: products of 8 bits are summed in 16.
+#include "lanes_neon.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes : LanesNeon {
+  // Eight sums of 4-bit codes, two registers each.
+  static constexpr int tile_rows = 2, pair_rows = 1;
+  using Four = int8x16_t;
+  static Four broadcast(const int8_t* a) { return vreinterpretq_s8_u32(vdupq_n_u32(four_bytes(a))); }
+  static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
+  template <int bits>
+  struct Dot;
+};
+
+// 8 steps of 4-bit codes fit 16 bits: 8 * 15 * 127 = 15240.
+template <>
+struct Lanes::Dot<4> {
+  int16x8_t first, last;  // two rows each
+  int32x4_t start;
+  Dot() = default;
+  explicit Dot(Ints start) : first(vdupq_n_s16(0)), last(first), start(start) {}
+  void add(uint8x16_t codes, int8x16_t a) {
+    const int8x16_t c = signed_codes(codes);
+    first = vmlal_s8(first, vget_low_s8(c), vget_low_s8(a));
+    last = vmlal_high_s8(last, c, a);
+  }
+  int32x4_t sum() const { return vpadalq_s16(start, vpaddq_s16(first, last)); }
+};
+
+// Codes less 128, so that a pair fits 16 bits: 2 * 128 * 127 = 32512.
+template <>
+struct Lanes::Dot<8> {
+  int32x4_t total;
+  Dot() = default;
+  explicit Dot(Ints start) : total(start) {}
+  void add(uint8x16_t codes, int8x16_t a) {
+    const int8x16_t c = less_128(codes);
+    const int16x8_t first = vmull_s8(vget_low_s8(c), vget_low_s8(a));
+    total = vpadalq_s16(total, vpaddq_s16(first, vmull_high_s8(c, a)));
+  }
+  int32x4_t sum() const { return total; }
+};
+
+#include "vectors.h"
+#include "activations.h"
+#include "attend.h"
+#include "multiply.h"
+#include "outputs.h"
+
+}  // namespace
+
+const Kernels kNeon = {"neon", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
+
+}  // namespace edgewise

@@ -1,0 +1,31 @@
+// NEON with the dot product of unsigned and signed bytes (ARMv8.6 I8MM): 8-bit codes go in as they lie.
+#include "lanes_neon.h"
+
+namespace edgewise {
+namespace {
+
+struct Lanes : LanesNeon {
+  // Sixteen sums, and room for a step's codes and activations.
+  static constexpr int tile_rows = 4, pair_rows = 2;
+  static constexpr int offset(int) { return 0; }
+  template <int bits>
+  struct Dot {
+    int32x4_t total;
+    Dot() = default;
+    explicit Dot(Ints start) : total(start) {}
+    void add(uint8x16_t codes, int8x8_t a) { total = vusdotq_lane_s32(total, codes, a, 0); }
+    int32x4_t sum() const { return total; }
+  };
+};
+
+#include "vectors.h"
+#include "activations.h"
+#include "attend.h"
+#include "multiply.h"
+#include "outputs.h"
+
+}  // namespace
+
+const Kernels kNeonI8mm = {"neoni8mm", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
+
+}  // namespace edgewise
