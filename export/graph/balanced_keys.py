@@ -81,7 +81,7 @@ class BalancedKeys:
         """Heads are normed, so their weights alone tell sizes; all heads share them."""
         q, k = (np.abs(self._vector(f"{attention}.{name}_norm.weight"))[None] for name in "qk")
         factors = _factors(q, k)[0]
-        self._factors |= {f"{attention}.q_norm": factors, f"{attention}.k_norm": 1 / factors}
+        self._factors |= {f"{attention}.q_norm": factors, f"{attention}.k_norm": np.float32(1) / factors}
 
     def _of_projections(self, attention: str, layer: str) -> None:
         spec = self._spec
@@ -90,7 +90,7 @@ class BalancedKeys:
         group = spec.heads // spec.kv_heads
         factors = _factors(q.reshape(spec.kv_heads, group, -1).max(1), k)
         self._factors[f"{attention}.q_proj"] = np.repeat(factors, group, axis=0).ravel()
-        self._factors[f"{attention}.k_proj"] = 1 / factors.ravel()
+        self._factors[f"{attention}.k_proj"] = np.float32(1) / factors.ravel()
 
     def _sizes(self, module: str, norm: Rows) -> Rows:
         """How large outputs of `module` get for inputs of RMS 1 weighted with `norm`, float32 [heads, head_dim].
@@ -126,4 +126,5 @@ def _factors(q: NDArray[np.float32], k: NDArray[np.float32]) -> Rows:
     bits = np.rint(_SHARE * of_k - (1 - _SHARE) * of_q)
     # Only what differs within a head matters.
     bits -= np.rint(np.median(bits, axis=1, keepdims=True))
-    return np.exp2(np.clip(bits, -_MOST_BITS, _MOST_BITS)).astype(np.float32)
+    factors: Rows = np.exp2(np.clip(bits, -_MOST_BITS, _MOST_BITS)).astype(np.float32)
+    return factors

@@ -12,7 +12,7 @@ from edge.artifact.pages import PAGE_TOKENS, PAGES_VERSION
 from edge.errors import ContextExceeded, EngineError, EngineFailed, InvalidArgument
 from runtimes.kernels.pool import Bytes
 from runtimes.kernels.pools import Pools
-from runtimes.kernels.token_bytes import token_bytes
+from runtimes.kernels.token_bytes import TokenBytes, token_bytes
 from runtimes.protocol import LayerGroup
 
 NO_PAGE = -1
@@ -188,14 +188,14 @@ class CpuCache:
         )
 
     @property
-    def _tokens(self) -> Any:
+    def _tokens(self) -> TokenBytes:
         return token_bytes(self._pools.kind, self._pools.spec.head_dim)
 
     def _heads(self, group: int, block: int) -> Bytes:
         """The page as uint8 [layers · kv_heads, bytes of a head]."""
         pools = self._pools
         heads = len(pools.groups[group].layers) * pools.spec.kv_heads
-        page = pools.of[group].array[self.tables[group][0, block]]
+        page: Bytes = pools.of[group].array[self.tables[group][0, block]]
         return page[: heads * pools.head_bytes].reshape(heads, -1)
 
     def _widen(self, blocks: int) -> None:

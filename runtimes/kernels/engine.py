@@ -118,7 +118,8 @@ class CpuEngine(OnnxRuntimeEngine):
         logits = bound.logits.bind(bound.binding)
         self._call(bound.binding, cancel)
         cache.advance(1)
-        return logits.lend()
+        lent: Logits = logits.lend()
+        return lent
 
     def _bound(self) -> Any:
         """A new IOBinding with the pools bound."""

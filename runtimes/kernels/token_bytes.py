@@ -109,4 +109,5 @@ def _value_bytes(dim: int, bits: int) -> Index:
     token, number = np.ogrid[:PAGE_TOKENS, : -(-dim // _PANEL) * _PANEL]
     per_line = 32 // bits
     panel = PAGE_TOKENS * _PANEL * bits // 8
-    return number // _PANEL * panel + token // per_line * _LINE + number % _PANEL * 4 + token % 4
+    found: Index = number // _PANEL * panel + token // per_line * _LINE + number % _PANEL * 4 + token % 4
+    return found

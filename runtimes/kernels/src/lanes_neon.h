@@ -67,23 +67,6 @@ struct LanesNeon {
     const int8x8_t bytes = vqmovn_s16(vcombine_s16(shorts, shorts));
     __builtin_memcpy(p, &bytes, 4);
   }
-
-  // Two 16-bit numbers a lane.
-  using Pairs = int16x8_t;
-  using Two = int16x8_t;
-  static Pairs pairs(const int8_t* p) { return vmovl_s8(vld1_s8(p)); }
-  static Pairs pairs_low(const uint8_t* p) { return less_8(vand_u8(vld1_u8(p), vdup_n_u8(15))); }
-  static Pairs pairs_high(const uint8_t* p) { return less_8(vshr_n_u8(vld1_u8(p), 4)); }
-  static Pairs less_8(uint8x8_t codes) { return vreinterpretq_s16_u16(vsubl_u8(codes, vdup_n_u8(8))); }
-  static Two two(const int16_t* p) {
-    return vreinterpretq_s16_u32(vdupq_n_u32(four_bytes(p)));
-  }
-  static Ints add_pairs(Ints total, Pairs values, Two weights) {
-    const int32x4_t low = vmull_s16(vget_low_s16(values), vget_low_s16(weights));
-    return vaddq_s32(total, vpaddq_s32(low, vmull_high_s16(values, weights)));
-  }
-  static void store_shorts(int16_t* p, Whole v) { vst1_s16(p, vqmovn_s32(v)); }
-  static Real half(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 };
 
 }  // namespace

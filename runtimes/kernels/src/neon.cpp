@@ -45,12 +45,15 @@ struct Lanes::Dot<8> {
 
 #include "vectors.h"
 #include "activations.h"
-#include "attend.h"
+#include "keep.h"
 #include "multiply.h"
 #include "outputs.h"
+#include "attend_floats.h"
+#include "attend_codes.h"
+#include "attend.h"
 
 }  // namespace
 
-const Kernels kNeon = {"neon", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
+const Kernels kNeon = {"neon", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
 
 }  // namespace edgewise

@@ -22,12 +22,15 @@ struct Lanes : LanesNeon {
 
 #include "vectors.h"
 #include "activations.h"
-#include "attend.h"
+#include "keep.h"
 #include "multiply.h"
 #include "outputs.h"
+#include "attend_floats.h"
+#include "attend_codes.h"
+#include "attend.h"
 
 }  // namespace
 
-const Kernels kNeonDot = {"neondot", Lanes::tile_rows, quantize, multiply, attend_page, merge, turn};
+const Kernels kNeonDot = {"neondot", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
 
 }  // namespace edgewise
