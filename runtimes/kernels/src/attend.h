@@ -39,7 +39,7 @@ inline void soften(float* scores, int first, int last, int width, float* maximum
   for (int k = 0; k < width; k += 16)
     for (int j = 0; j < kSums; ++j) {
       const Vector v = load(scores + k + j * kVector) - top;
-      const Vector weight = v < splat(-87.0f) ? Vector{} : exponential(v);
+      const Vector weight = v < splat(-87.0f) ? Vector{} : exponential_inside(v);
       store(scores + k + j * kVector, weight);
       sums[j] += weight;
     }

@@ -10,7 +10,8 @@ constexpr int kValueRows = Lanes::tile_rows / kPlanes;
 // Scores [rows][kPageTokens] of the first `width` keys, a multiple of two panels.
 template <int bits>
 void score_codes(const Page& page, const Activations& queries, int width, float* scores) {
-  const Product p{page.shape.keys, page.data, nullptr};
+  Product p{page.shape.keys, page.data, nullptr};
+  p.ahead = page.ahead;
   alignas(64) float products[2][kMostTileRows * kPanelRows];
   for (int panel = 0; panel * kPanelRows < width; panel += 2)
     for (int t = 0; t < queries.tiles.count; ++t) {
@@ -43,14 +44,14 @@ struct Panels {
 };
 
 template <int bits, int count, int panels>
-void value_tile(const uint8_t* codes, int64_t panel_bytes, int groups, const int8_t* weights, const int32_t* less,
+void value_tile(const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights, const int32_t* less,
                 const float* factors, float* out, int64_t stride) {
   constexpr int columns = panels * kParts;
   constexpr int middle = (1 << (bits - 1)) - Lanes::offset(bits);
   Lanes::Ints dot[kPlanes * count][columns];
   for (int m = 0; m < kPlanes * count; ++m)
     for (int c = 0; c < columns; ++c) dot[m][c] = Lanes::splat(m % kPlanes ? middle * less[m / kPlanes] : 0);
-  dot_groups<bits, kPlanes * count, panels>(codes, panel_bytes, panels * panel_bytes, groups, weights, kPageTokens, dot);
+  dot_groups<bits, kPlanes * count, panels>(codes, panel_bytes, ahead, groups, weights, kPageTokens, dot);
   for (int m = 0; m < count; ++m)
     for (int c = 0; c < columns; ++c) {
       const Lanes::Ints sum = Lanes::plus(Lanes::times(dot[kPlanes * m][c], 1 << kPlaneBits), dot[kPlanes * m + 1][c]);
@@ -59,12 +60,12 @@ void value_tile(const uint8_t* codes, int64_t panel_bytes, int groups, const int
 }
 
 template <int bits, int count, int panels>
-void value_rows(int rows, const uint8_t* codes, int64_t panel_bytes, int groups, const int8_t* weights, const int32_t* less,
-                const float* factors, float* out, int64_t stride) {
+void value_rows(int rows, const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights,
+                const int32_t* less, const float* factors, float* out, int64_t stride) {
   if constexpr (count > 1)
     if (rows < count)
-      return value_rows<bits, count - 1, panels>(rows, codes, panel_bytes, groups, weights, less, factors, out, stride);
-  value_tile<bits, count, panels>(codes, panel_bytes, groups, weights, less, factors, out, stride);
+      return value_rows<bits, count - 1, panels>(rows, codes, panel_bytes, ahead, groups, weights, less, factors, out, stride);
+  value_tile<bits, count, panels>(codes, panel_bytes, ahead, groups, weights, less, factors, out, stride);
 }
 
 // Weighted values of all rows, out [rows][stride], from weights [rows][kPageTokens] that are 0 up to `width`, a multiple of
@@ -80,6 +81,10 @@ void add_value_codes(const Page& page, int rows, const int* last, int width, con
   const uint16_t* all_scales = reinterpret_cast<const uint16_t*>(page.data + s.scales_at);
   const uint16_t* tops = reinterpret_cast<const uint16_t*>(page.data + s.tops_at);
   for (int group = 0; group < s.value_groups; ++group, all_scales += kPageTokens, tops += kPageTokens) {
+    for (int line = 0; line < 2 * kPageTokens; line += 64) {
+      __builtin_prefetch(reinterpret_cast<const char*>(all_scales) + page.ahead + line, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(tops) + page.ahead + line, 0, 2);
+    }
     // A token without codes adds nothing; the rows that see it learn of it from the top.
     for (int k = 0; k < width; ++k) scales[k] = all_scales[k] > 0x7f80 ? 0.0f : from_bfloat16(all_scales[k]);
     for (int r = 0; r < rows; ++r) {
@@ -98,7 +103,7 @@ void add_value_codes(const Page& page, int rows, const int* last, int width, con
         const int count = (rows - done) / (tiles - t);
         const auto run = [&](auto panels) {
           value_rows<bits, kValueRows, decltype(panels)::count>(
-              count, at, s.value_panel_bytes, width / kGroup, codes + done * kPlanes * kPageTokens, less + done, factors + done,
+              count, at, s.value_panel_bytes, page.ahead, width / kGroup, codes + done * kPlanes * kPageTokens, less + done, factors + done,
               out + done * stride + panel * kPanelRows, stride);
         };
         pair ? run(Panels<kValuesInPairs ? 2 : 1>{}) : run(Panels<1>{});

@@ -116,7 +116,8 @@ class Attention {
       while (i + 1 < sequences_.size() && sequences_[i + 1].unit <= unit) ++i;
       const Sequence& q = sequences_[i];
       unit -= q.unit;
-      if (q.apart) return one_page(q, static_cast<int>(unit / q.pages), q.first_page + unit % q.pages);
+      // The heads of a page lie side by side.
+      if (q.apart) return one_page(q, static_cast<int>(unit % s_.kv_heads), q.first_page + unit / s_.kv_heads);
       const int64_t rows = q.tokens * group_, blocks = (rows + kBlockRows - 1) / kBlockRows;
       // The last blocks see most: they go first.
       const int64_t begin = (blocks - 1 - unit % blocks) * kBlockRows;
@@ -220,8 +221,11 @@ class Attention {
     spans(q, 0, rows, p, first, last);
     const Apart& apart = queries_of(q, head);
     float* memory = thread_memory(Scratch::bytes<float>(s_.dim)).take<float>(s_.dim);
-    k_.attend_page({page_, head_of(q, head, p), s_.cap, center(head, p, memory)}, rows, apart.queries, first, last,
-                   apart.partials + (p - q.first_page) * rows * stride_);
+    const bool last_head = head + 1 == s_.kv_heads;
+    const int64_t next = last_head ? std::min(p + 1, q.first_page + q.pages - 1) : p;
+    const Page page = {page_, head_of(q, head, p), s_.cap, center(head, p, memory),
+                       head_of(q, last_head ? 0 : head + 1, next) - head_of(q, head, p)};
+    k_.attend_page(page, rows, apart.queries, first, last, apart.partials + (p - q.first_page) * rows * stride_);
   }
 
   void merge_pages(const Sequence& q, int head) const {
@@ -250,7 +254,9 @@ class Attention {
     const int64_t end = pages_of(q.past + (begin + rows - 1) / group_ + 1);
     for (int64_t p = first_page(q.past + begin / group_); p < end; ++p) {
       spans(q, begin, rows, p, first, last);
-      k_.attend_page({page_, head_of(q, head, p), s_.cap, center(head, p, of_page)}, rows, queries, first, last, partials);
+      const Page page = {page_, head_of(q, head, p), s_.cap, center(head, p, of_page),
+                         head_of(q, head, std::min(p + 1, end - 1)) - head_of(q, head, p)};
+      k_.attend_page(page, rows, queries, first, last, partials);
       for (int r = 0; r < rows; ++r)
         if (first[r] < last[r]) k_.merge(states + r * stride_, partials + r * stride_, stride_);
     }

@@ -70,6 +70,8 @@ struct Page {
   float cap;
   // What is to be added to the keys [dim], or null.
   const float* center;
+  // From here to the page that is attended to next, in bytes: brought near meanwhile.
+  int64_t ahead;
 };
 
 // Queries of a KV head, times the scale of attention: floats [rows][dim], and codes where the page's keys are.

@@ -53,6 +53,7 @@ inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int 
     Lanes::Dot<bits> sums[count][columns];
     for (int m = 0; m < count; ++m)
       for (int c = 0; c < columns; ++c) sums[m][c] = Lanes::Dot<bits>(dot[m][c]);
+#pragma GCC unroll 8
     for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
       if (panels == 1)
         __builtin_prefetch(codes + i * 64 + ahead);

@@ -23,10 +23,8 @@ inline Vector float_of(Integers v) { return (Vector)v; }
 inline Lanes::Real real(Vector v) { return (Lanes::Real)v; }
 inline Lanes::Whole whole(Integers v) { return (Lanes::Whole)v; }
 
-// e^v for v in [-87, 88], elsewhere that of the nearer end, to about two units in the last place (Cephes' polynomial).
-inline Vector exponential(Vector v) {
-  v = v < splat(-87.0f) ? splat(-87.0f) : v;
-  v = v > splat(88.0f) ? splat(88.0f) : v;
+// e^v for v in [-87, 88] to about two units in the last place (Cephes' polynomial).
+inline Vector exponential_inside(Vector v) {
   const Vector shifted = v * 1.44269504088896341f + kRounder;
   const Vector n = shifted - kRounder;
   const Vector r = (v - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -38,6 +36,13 @@ inline Vector exponential(Vector v) {
   p = p * r * r + r + 1.0f;
   const Integers exponent = (bits_of(shifted) - (kRounderBits - 127)) << 23;
   return p * float_of(exponent);
+}
+
+// Beyond [-87, 88] that of the nearer end.
+inline Vector exponential(Vector v) {
+  v = v < splat(-87.0f) ? splat(-87.0f) : v;
+  v = v > splat(88.0f) ? splat(88.0f) : v;
+  return exponential_inside(v);
 }
 
 // Sixteen sums, in as many vectors as they take.
