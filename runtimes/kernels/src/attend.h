@@ -1,5 +1,5 @@
-// Attention of a block of query rows to the keys of one head, a page at a time. Included inside the unnamed namespace of each
-// instruction set, behind attend_floats.h and attend_codes.h.
+// Attention of a block of query rows to the keys of one head, a page at a time. Included inside the unnamed namespace of
+// each instruction set, behind attend_floats.h and attend_codes.h.
 //
 // A page gives each row its weighted values, its maximum and the sum of its weights; pages are then merged in order. All
 // depend on a row's own position only, so a row's result is the same bits in every chunk, batch and thread.
@@ -49,7 +49,8 @@ inline void soften(float* scores, int first, int last, int width, float* maximum
 
 // One page for `rows` queries: partial [rows][state_stride] gets weighted values, maximum, sum. Row r sees the keys
 // [first[r], last[r]) of the page; where that is empty maximum and sum are left as they are, and the values mean nothing.
-void attend_page(const Page& page, int rows, const Queries& queries, const int* first, const int* last, float* partial) {
+void attend_page(const Page& page, int rows, const Queries& queries, const int* first, const int* last,
+                 float* partial) {
   const PageShape& s = page.shape;
   alignas(64) float scores[kBlockRows * kPageTokens];
   int depth = 0;

@@ -1,4 +1,5 @@
-// Attention to a page of codes, in integers. Included inside the unnamed namespace of each instruction set, behind multiply.h.
+// Attention to a page of codes, in integers. Included inside the unnamed namespace of each instruction set, behind
+// multiply.h.
 
 // Weights are codes of 14 bits, as two rows of 7.
 constexpr int kPlanes = 2, kPlaneBits = 7;
@@ -44,8 +45,8 @@ struct Panels {
 };
 
 template <int bits, int count, int panels>
-void value_tile(const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights, const int32_t* less,
-                const float* factors, float* out, int64_t stride) {
+void value_tile(const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights,
+                const int32_t* less, const float* factors, float* out, int64_t stride) {
   constexpr int columns = panels * kParts;
   constexpr int middle = (1 << (bits - 1)) - Lanes::offset(bits);
   Lanes::Ints dot[kPlanes * count][columns];
@@ -64,7 +65,8 @@ void value_rows(int rows, const uint8_t* codes, int64_t panel_bytes, int64_t ahe
                 const int32_t* less, const float* factors, float* out, int64_t stride) {
   if constexpr (count > 1)
     if (rows < count)
-      return value_rows<bits, count - 1, panels>(rows, codes, panel_bytes, ahead, groups, weights, less, factors, out, stride);
+      return value_rows<bits, count - 1, panels>(rows, codes, panel_bytes, ahead, groups, weights, less, factors, out,
+                                                 stride);
   value_tile<bits, count, panels>(codes, panel_bytes, ahead, groups, weights, less, factors, out, stride);
 }
 
@@ -103,8 +105,8 @@ void add_value_codes(const Page& page, int rows, const int* last, int width, con
         const int count = (rows - done) / (tiles - t);
         const auto run = [&](auto panels) {
           value_rows<bits, kValueRows, decltype(panels)::count>(
-              count, at, s.value_panel_bytes, page.ahead, width / kGroup, codes + done * kPlanes * kPageTokens, less + done, factors + done,
-              out + done * stride + panel * kPanelRows, stride);
+              count, at, s.value_panel_bytes, page.ahead, width / kGroup, codes + done * kPlanes * kPageTokens, less + done,
+              factors + done, out + done * stride + panel * kPanelRows, stride);
         };
         pair ? run(Panels<kValuesInPairs ? 2 : 1>{}) : run(Panels<1>{});
         done += count;

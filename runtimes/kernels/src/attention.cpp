@@ -1,11 +1,12 @@
 #include "attention.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 #include <limits>
 #include <vector>
 
 #include "isa.h"
+#include "scratch.h"
 
 namespace edgewise {
 namespace {
@@ -14,32 +15,6 @@ namespace {
 constexpr int64_t kMostApart = 1 << 14;
 // New tokens up to which the caller alone writes them: a team costs more.
 constexpr int64_t kFewTokens = 4;
-
-int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
-// Memory of one thread, in parts that are aligned for vectors.
-class Scratch {
- public:
-  void resize(int64_t bytes) {
-    memory_.resize(static_cast<size_t>(bytes) + kLine);
-    at_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + kLine - 1) / kLine * kLine);
-  }
-  template <class T>
-  T* take(int64_t count) {
-    T* taken = reinterpret_cast<T*>(at_);
-    at_ += bytes<T>(count);
-    return taken;
-  }
-  template <class T>
-  static int64_t bytes(int64_t count) {
-    return (count * static_cast<int64_t>(sizeof(T)) + kLine - 1) / kLine * kLine;
-  }
-
- private:
-  static constexpr int64_t kLine = 64;
-  std::vector<char> memory_;
-  char* at_ = nullptr;
-};
 
 class Attention {
  public:
@@ -244,7 +219,8 @@ class Attention {
 
   // A block of rows over all the pages that it sees.
   void block(const Sequence& q, int head, int64_t begin, int rows) const {
-    Scratch& memory = thread_memory(query_bytes() + 2 * Scratch::bytes<float>(rows * stride_) + Scratch::bytes<float>(s_.dim));
+    Scratch& memory =
+        thread_memory(query_bytes() + 2 * Scratch::bytes<float>(rows * stride_) + Scratch::bytes<float>(s_.dim));
     Queries queries = queries_in(memory);
     float *states = memory.take<float>(rows * stride_), *partials = memory.take<float>(rows * stride_);
     float* of_page = memory.take<float>(s_.dim);
@@ -292,22 +268,12 @@ class Attention {
     std::fill(state, state + stride_, 0.0f);
     state[stride_ - kStateEnd] = -std::numeric_limits<float>::infinity();
   }
-  void finish(const Sequence& q, int head, int64_t row, float* state) const {
+  void finish(const Sequence& q, int head, int64_t row, const float* state) const {
     const int64_t token = q.first + row / group_, h = head * group_ + row % group_;
-    float& sum = state[stride_ - kStateEnd + 1];
-    if (a_.sinks) {
-      float* none = thread_memory_of_sinks();
-      none[stride_ - kStateEnd] = a_.sinks[h];
-      none[stride_ - kStateEnd + 1] = 1.0f;
-      k_.merge(state, none, stride_);
-    }
+    float sum = state[stride_ - kStateEnd + 1];
+    if (a_.sinks) sum += std::exp(a_.sinks[h] - state[stride_ - kStateEnd]);
     float* out = a_.out + (token * s_.heads + h) * s_.value_dim;
     for (int d = 0; d < s_.value_dim; ++d) out[d] = state[d] / sum;
-  }
-  float* thread_memory_of_sinks() const {
-    static thread_local std::vector<float> memory;
-    memory.assign(static_cast<size_t>(stride_), 0.0f);
-    return memory.data();
   }
 
   const AttentionShape& s_;
@@ -324,49 +290,6 @@ class Attention {
 };
 
 }  // namespace
-
-const char* AttentionShape::fault() const {
-  if (kv_heads < 1 || heads < kv_heads || heads % kv_heads) return "heads are no multiple of KV heads";
-  if (heads > 1 << 16) return "there are more than 65536 heads";
-  if (dim < 2 || dim % 2 || dim > 1024) return "head_dim is not an even number from 2 to 1024";
-  if (value_dim < 1 || value_dim > 1024) return "value_dim is not between 1 and 1024";
-  if (window < 0) return "window is negative";
-  if (!(scale > 0)) return "scale is not above 0";
-  if (!(cap >= 0)) return "softcap is negative";
-  if (layer < 0 || layer > 1 << 16) return "layer is not between 0 and 65536";
-  return nullptr;
-}
-
-std::string fault(const AttentionShape& s, const AttentionArguments& a) {
-  if (const char* wrong = s.fault()) return wrong;
-  const auto number = [](int64_t n) { return std::to_string(n); };
-  const int64_t type = static_cast<int64_t>(a.pool.type);
-  if (type < 0 || type > static_cast<int64_t>(KvType::int4)) return "the KV type is " + number(type) + ", expected 0 to 3";
-  const int64_t needed = page_shape(a.pool.type, s.dim, s.value_dim, a.pool.summary).bytes * s.kv_heads * (s.layer + 1);
-  if (a.pool.page_bytes < needed)
-    return "a page of the pool has " + number(a.pool.page_bytes) + " bytes, layer " + number(s.layer) + " ends at " +
-           number(needed);
-  for (int64_t i = 0; i < a.sequences; ++i) {
-    const int64_t begin = a.starts[i], end = a.starts[i + 1], held = a.held[i], length = held + end - begin;
-    if (begin < 0 || end < begin || end > a.tokens || held < 0)
-      return "sequence " + number(i) + " has the new tokens " + number(begin) + " to " + number(end) + " of " +
-             number(a.tokens) + " behind " + number(held);
-    if (a.cos && length > a.positions)
-      return "the rotary table has " + number(a.positions) + " positions, too few for the " + number(length) +
-             " tokens of sequence " + number(i);
-    if (pages_of(length) > a.table_width)
-      return "sequence " + number(i) + " has " + number(length) + " tokens, its table has " + number(a.table_width) +
-             " pages of " + number(kPageTokens);
-    const int64_t oldest = s.window ? std::max<int64_t>(0, held + 1 - s.window) : 0;
-    for (int64_t p = oldest / kPageTokens; end > begin && p < pages_of(length); ++p)
-      if (const int64_t page = a.table[i * a.table_width + p]; page < 0 || page >= a.pool.pages)
-        return "sequence " + number(i) + " has page " + number(page) + " at " + number(p) + ", the pool has " +
-               number(a.pool.pages);
-  }
-  if (a.sequences ? a.starts[0] != 0 || a.starts[a.sequences] != a.tokens : a.tokens != 0)
-    return "the sequences do not cover the " + number(a.tokens) + " tokens";
-  return "";
-}
 
 void attention(const AttentionShape& shape, const AttentionArguments& args, Team& team) {
   if (!args.tokens) return;

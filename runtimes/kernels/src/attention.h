@@ -25,7 +25,9 @@ struct AttentionShape {
   int layer = 0;
 
   // Numbers of a token's queries, keys and values.
-  int64_t width() const { return (static_cast<int64_t>(heads) + kv_heads) * dim + static_cast<int64_t>(kv_heads) * value_dim; }
+  int64_t width() const {
+    return (static_cast<int64_t>(heads) + kv_heads) * dim + static_cast<int64_t>(kv_heads) * value_dim;
+  }
   // Null, or what is wrong with it.
   const char* fault() const;
 };

@@ -89,7 +89,8 @@ int64_t edgewise_page_bytes(int32_t type, int32_t dim, int32_t value_dim, int32_
 int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, const float* qkv, int64_t tokens,
                        int64_t sequences, const int32_t* starts, const int32_t* held, const int32_t* table,
                        int64_t table_width, const float* query_norm, const float* key_norm, const float* cos,
-                       const float* sin, int64_t positions, const float* center, const float* sinks, float* out, int threads) {
+                       const float* sin, int64_t positions, const float* center, const float* sinks, float* out,
+                       int threads) {
   if (threads < 1 || threads > Team::kMostThreads) return 1;
   const AttentionShape shape{heads->heads,  heads->kv_heads, heads->dim, heads->value_dim, heads->scale,
                              heads->window, heads->epsilon,  heads->cap, heads->layer};

@@ -54,8 +54,8 @@ EDGEWISE_API uint32_t edgewise_pages_version(void);
 EDGEWISE_API int64_t edgewise_page_bytes(int32_t type, int32_t dim, int32_t value_dim, int32_t summary);
 
 // See AttentionArguments in attention.h. 0; 1 what does not fit; 2 out of memory.
-EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, const float* qkv, int64_t tokens,
-                                    int64_t sequences, const int32_t* starts, const int32_t* held, const int32_t* table,
-                                    int64_t table_width, const float* query_norm, const float* key_norm, const float* cos,
-                                    const float* sin, int64_t positions, const float* center, const float* sinks, float* out,
-                                    int threads);
+EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, const float* qkv,
+                                    int64_t tokens, int64_t sequences, const int32_t* starts, const int32_t* held,
+                                    const int32_t* table, int64_t table_width, const float* query_norm,
+                                    const float* key_norm, const float* cos, const float* sin,
+                                    int64_t positions, const float* center, const float* sinks, float* out, int threads);

@@ -1,5 +1,5 @@
-// What becomes of a new token's queries, keys and values before attention: norms, rotary embedding, and their place in a page
-// of the cache. Included inside the unnamed namespace of each instruction set, behind activations.h.
+// What becomes of a new token's queries, keys and values before attention: norms, rotary embedding, and their place in a
+// page of the cache. Included inside the unnamed namespace of each instruction set, behind activations.h.
 
 // One head of one token: RMS norm where `norm` is given, then rotary embedding (arXiv:2104.09864, halves apart) where
 // `cos` is, [dim / 2] each.

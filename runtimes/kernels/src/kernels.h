@@ -96,7 +96,8 @@ struct Kernels {
   void (*turn)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin, int dim, float* out);
   void (*keep)(const PageShape& shape, uint8_t* page, int token, const float* key, const float* value);
   // See attend.h.
-  void (*attend_page)(const Page& page, int rows, const Queries& queries, const int* first, const int* last, float* partial);
+  void (*attend_page)(const Page& page, int rows, const Queries& queries, const int* first, const int* last,
+                      float* partial);
   void (*merge)(float* state, const float* partial, int64_t stride);
 };
 

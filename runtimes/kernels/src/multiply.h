@@ -43,8 +43,8 @@ constexpr int kParts = kPanelRows / Lanes::width;
 constexpr int kAhead = 4096;
 constexpr int kScalesAhead = 16;
 
-// Adds to `dot` the products of `count` rows of codes, `row` bytes apart, with `groups` groups of inputs of `panels` panels,
-// `stride` bytes apart. What lies `ahead` bytes further is brought near.
+// Adds to `dot` the products of `count` rows of codes, `row` bytes apart, with `groups` groups of inputs of `panels`
+// panels, `stride` bytes apart. What lies `ahead` bytes further is brought near.
 template <int bits, int count, int panels>
 inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int groups, const int8_t* x, int64_t row,
                        Lanes::Ints (&dot)[count][panels * kParts]) {

@@ -8,8 +8,9 @@
 //   summary, optional  float32 [2][dim]: the lowest and the highest of the page's keys
 //
 // Where the model's keys have a center, what is kept of coded keys is their distance from it, turned to the middle of the
-// page's positions. A page of the pool holds them for all its layers: [layers][kv_heads]. Codes and scales of a token are made from that token
-// alone. Scales are rounded up to bfloat16; a token with a number that is not finite has NaN for a scale and no codes.
+// page's positions. A page of the pool holds them for all its layers: [layers][kv_heads]. Codes and scales of a token are
+// made from that token alone. Scales are rounded up to bfloat16; a token with a number that is not finite has NaN for a
+// scale and no codes.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,8 @@ namespace edgewise {
 constexpr uint32_t kPagesVersion = 1;
 // Tokens of a page.
 constexpr int kPageTokens = 64;
+
+inline int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
 enum class KvType : int32_t { float32, float16, int8, int4 };
 
