@@ -2,7 +2,8 @@
 // each instruction set, behind attend_floats.h and attend_codes.h.
 //
 // A page gives each row its weighted values, its maximum and the sum of its weights; pages are then merged in order. All
-// depend on a row's own position only, so a row's result is the same bits in every chunk, batch and thread.
+// depend on a row's own position only, so a row's result is the same bits in every chunk, batch and thread. Scores come
+// times log2(e): powers of two are cheaper.
 
 // The sum of a[i] * b[i], in the one order that every set has.
 inline float dot(const float* a, const float* b, int count) {
@@ -15,15 +16,15 @@ inline float dot(const float* a, const float* b, int count) {
   return sum;
 }
 
-// cap * tanh(score / cap): soft limits of scores (arXiv:2408.00118), `shift` added first.
+// cap * tanh(score / cap): soft limits of scores (arXiv:2408.00118), `shift` added first; in and out in base 2.
 inline void cap_scores(float* scores, int width, float shift, float cap) {
   for (int k = 0; k < width; k += kVector) {
-    const Vector twice = exponential((load(scores + k) + shift) * (2.0f / cap));
-    store(scores + k, (twice - 1.0f) / (twice + 1.0f) * cap);
+    const Vector twice = exponential((load(scores + k) + shift) * (2.0f / (cap * kLog2E)));
+    store(scores + k, (twice - 1.0f) / (twice + 1.0f) * (cap * kLog2E));
   }
 }
 
-// Weights of one row in a page from its scores: e^(score - maximum) for keys [first, last), 0 elsewhere below `width`, a
+// Weights of one row in a page from its scores: 2^(score - maximum) for keys [first, last), 0 elsewhere below `width`, a
 // multiple of 16.
 inline void soften(float* scores, int first, int last, int width, float* maximum, float* sum) {
   constexpr float lowest = -__builtin_inff();
@@ -39,7 +40,7 @@ inline void soften(float* scores, int first, int last, int width, float* maximum
   for (int k = 0; k < width; k += 16)
     for (int j = 0; j < kSums; ++j) {
       const Vector v = load(scores + k + j * kVector) - top;
-      const Vector weight = v < splat(-87.0f) ? Vector{} : exponential_inside(v);
+      const Vector weight = power_of_two(v);
       store(scores + k + j * kVector, weight);
       sums[j] += weight;
     }
@@ -104,7 +105,7 @@ void merge(float* __restrict state, const float* __restrict partial, int64_t str
   const float top = end[0] > next[0] ? end[0] : next[0];
   Vector parts = splat(next[0] - top);
   parts[1] = end[0] - top;
-  parts = exponential(parts);
+  parts = power_of_two(parts);
   const float new_part = parts[0], old_part = end[1] > 0.0f ? parts[1] : 0.0f;
   end[0] = top;
   end[1] = end[1] * old_part + next[1] * new_part;

@@ -181,7 +181,7 @@ class Attention {
       const int64_t token = (begin + r) / group_, h = head * group_ + (begin + r) % group_;
       float* out = to.floats + r * s_.dim;
       turn(a_.qkv + (q.first + token) * s_.width() + h * s_.dim, a_.query_norm, q.past + token, out);
-      for (int d = 0; d < s_.dim; ++d) out[d] *= s_.scale;
+      for (int d = 0; d < s_.dim; ++d) out[d] *= s_.scale * kLog2E;
     }
     for (int t = 0; page_.coded() && t < to.codes.tiles.count; ++t) {
       const Tile tile = to.codes.tiles[t];
@@ -271,7 +271,7 @@ class Attention {
   void finish(const Sequence& q, int head, int64_t row, const float* state) const {
     const int64_t token = q.first + row / group_, h = head * group_ + row % group_;
     float sum = state[stride_ - kStateEnd + 1];
-    if (a_.sinks) sum += std::exp(a_.sinks[h] - state[stride_ - kStateEnd]);
+    if (a_.sinks) sum += std::exp2(a_.sinks[h] * kLog2E - state[stride_ - kStateEnd]);
     float* out = a_.out + (token * s_.heads + h) * s_.value_dim;
     for (int d = 0; d < s_.value_dim; ++d) out[d] = state[d] / sum;
   }

@@ -74,7 +74,9 @@ struct Page {
   int64_t ahead;
 };
 
-// Queries of a KV head, times the scale of attention: floats [rows][dim], and codes where the page's keys are.
+constexpr float kLog2E = 1.44269504088896341f;
+
+// Queries of a KV head, times the scale of attention and log2(e): floats [rows][dim], and codes where the page's keys are.
 struct Queries {
   float* floats = nullptr;
   Activations codes;

@@ -23,8 +23,10 @@ inline Vector float_of(Integers v) { return (Vector)v; }
 inline Lanes::Real real(Vector v) { return (Lanes::Real)v; }
 inline Lanes::Whole whole(Integers v) { return (Lanes::Whole)v; }
 
-// e^v for v in [-87, 88] to about two units in the last place (Cephes' polynomial).
-inline Vector exponential_inside(Vector v) {
+// e^v for v in [-87, 88], elsewhere that of the nearer end, to about two units in the last place (Cephes' polynomial).
+inline Vector exponential(Vector v) {
+  v = v < splat(-87.0f) ? splat(-87.0f) : v;
+  v = v > splat(88.0f) ? splat(88.0f) : v;
   const Vector shifted = v * 1.44269504088896341f + kRounder;
   const Vector n = shifted - kRounder;
   const Vector r = (v - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -38,11 +40,18 @@ inline Vector exponential_inside(Vector v) {
   return p * float_of(exponent);
 }
 
-// Beyond [-87, 88] that of the nearer end.
-inline Vector exponential(Vector v) {
-  v = v < splat(-87.0f) ? splat(-87.0f) : v;
-  v = v > splat(88.0f) ? splat(88.0f) : v;
-  return exponential_inside(v);
+// 2^v for v at most 1, 0 up to -126, to about two units in the last place: beside 1 the polynomial of degree 5 that is
+// off the least, relative to 2^v on [-1/2, 1/2].
+inline Vector power_of_two(Vector v) {
+  const Vector shifted = v + kRounder;
+  const Vector r = v - (shifted - kRounder);
+  Vector p = r * 1.3264724985e-3f + 9.6715129912e-3f;
+  p = p * r + 5.5507335812e-2f;
+  p = p * r + 2.4022242427e-1f;
+  p = p * r + 6.9314700365e-1f;
+  p = p * r + 1.0f;
+  const Integers exponent = (bits_of(shifted) - (kRounderBits - 127)) << 23;
+  return v <= splat(-126.0f) ? Vector{} : p * float_of(exponent);
 }
 
 // Sixteen sums, in as many vectors as they take.
