@@ -98,17 +98,38 @@ void attend_page(const Page& page, int rows, const Queries& queries, const int* 
   }
 }
 
-// state [stride] and the next page's partial become the state of both.
-void merge(float* __restrict state, const float* __restrict partial, int64_t stride) {
-  float *end = state + stride - kStateEnd;
-  const float *next = partial + stride - kStateEnd;
-  const float top = end[0] > next[0] ? end[0] : next[0];
-  Vector parts = splat(next[0] - top);
-  parts[1] = end[0] - top;
-  parts = power_of_two(parts);
-  const float new_part = parts[0], old_part = end[1] > 0.0f ? parts[1] : 0.0f;
-  end[0] = top;
-  end[1] = end[1] * old_part + next[1] * new_part;
-  for (int64_t d = 0; d < stride - kStateEnd; d += kVector)
-    store(state + d, load(state + d) * old_part + load(partial + d) * new_part);
+// The states of `rows` rows and the next page's partials become the states of both; rows that see nothing of it stay.
+void merge(int rows, const int* first, const int* last, float* states, const float* partials, int64_t stride) {
+  const int64_t end = stride - kStateEnd;
+  alignas(64) float old_parts[kBlockRows], new_parts[kBlockRows];
+  for (int begin = 0; begin < rows; begin += kVector) {
+    const int count = rows - begin < kVector ? rows - begin : kVector;
+    alignas(64) float old_tops[kVector] = {}, new_tops[kVector] = {};
+    for (int i = 0; i < count; ++i) {
+      old_tops[i] = states[(begin + i) * stride + end];
+      new_tops[i] = partials[(begin + i) * stride + end];
+    }
+    const Vector old_top = load(old_tops), new_top = load(new_tops);
+    const Vector top = old_top > new_top ? old_top : new_top;
+    alignas(64) float tops[kVector];
+    store(tops, top);
+    store(old_tops, power_of_two(old_top - top));
+    store(new_tops, power_of_two(new_top - top));
+    for (int i = 0; i < count; ++i) {
+      const int r = begin + i;
+      float* state = states + r * stride + end;
+      old_parts[r] = state[1] > 0.0f ? old_tops[i] : 0.0f;
+      new_parts[r] = new_tops[i];
+      if (first[r] >= last[r]) continue;
+      state[0] = tops[i];
+      state[1] = state[1] * old_parts[r] + partials[r * stride + end + 1] * new_parts[r];
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    if (first[r] >= last[r]) continue;
+    float* __restrict state = states + r * stride;
+    const float* __restrict partial = partials + r * stride;
+    for (int64_t d = 0; d < end; d += kVector)
+      store(state + d, load(state + d) * old_parts[r] + load(partial + d) * new_parts[r]);
+  }
 }

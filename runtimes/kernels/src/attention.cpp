@@ -206,15 +206,14 @@ class Attention {
   void merge_pages(const Sequence& q, int head) const {
     const int rows = static_cast<int>(q.tokens * group_);
     const Apart& apart = queries_of(q, head);
-    float* state = thread_memory(Scratch::bytes<float>(stride_)).take<float>(stride_);
-    for (int r = 0; r < rows; ++r) {
-      start(state);
-      for (int64_t p = 0; p < q.pages; ++p) {
-        const Span span = seen(q.past + r / group_, q.first_page + p);
-        if (span.first < span.last) k_.merge(state, apart.partials + (p * rows + r) * stride_, stride_);
-      }
-      finish(q, head, r, state);
+    float* states = thread_memory(Scratch::bytes<float>(rows * stride_)).take<float>(rows * stride_);
+    for (int r = 0; r < rows; ++r) start(states + r * stride_);
+    int first[kBlockRows], last[kBlockRows];
+    for (int64_t p = 0; p < q.pages; ++p) {
+      spans(q, 0, rows, q.first_page + p, first, last);
+      k_.merge(rows, first, last, states, apart.partials + p * rows * stride_, stride_);
     }
+    for (int r = 0; r < rows; ++r) finish(q, head, r, states + r * stride_);
   }
 
   // A block of rows over all the pages that it sees.
@@ -233,8 +232,7 @@ class Attention {
       const Page page = {page_, head_of(q, head, p), s_.cap, center(head, p, of_page),
                          head_of(q, head, std::min(p + 1, end - 1)) - head_of(q, head, p)};
       k_.attend_page(page, rows, queries, first, last, partials);
-      for (int r = 0; r < rows; ++r)
-        if (first[r] < last[r]) k_.merge(states + r * stride_, partials + r * stride_, stride_);
+      k_.merge(rows, first, last, states, partials, stride_);
     }
     for (int r = 0; r < rows; ++r) finish(q, head, begin + r, states + r * stride_);
   }

@@ -100,7 +100,7 @@ struct Kernels {
   // See attend.h.
   void (*attend_page)(const Page& page, int rows, const Queries& queries, const int* first, const int* last,
                       float* partial);
-  void (*merge)(float* state, const float* partial, int64_t stride);
+  void (*merge)(int rows, const int* first, const int* last, float* states, const float* partials, int64_t stride);
 };
 
 extern const Kernels kPlain;
