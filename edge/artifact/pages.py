@@ -31,6 +31,5 @@ def head_page_bytes(kind: str, dim: int, value_dim: int) -> int:
     return (
         PAGE_TOKENS // _PANEL * (-(-key_panel // _LINE) * _LINE)
         + panels * PAGE_TOKENS * _PANEL * bits // 8
-        # Scales of values, and the largest up to each token.
-        + 2 * 2 * PAGE_TOKENS * value_groups
+        + 2 * PAGE_TOKENS * value_groups
     )

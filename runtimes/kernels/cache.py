@@ -30,6 +30,8 @@ class CpuCache:
         self._blocks = 0
         self.tables = [np.full((1, 0), NO_PAGE, np.int32) for _ in pools.groups]
         """Of each group int32 [1, blocks], NO_PAGE behind the last."""
+        self._forgotten = [0] * len(pools.groups)
+        """Of each group, blocks that were given back for good."""
         self.binding: Any = None
         """What the engine bound to the tables; dropped when they move."""
 
@@ -62,6 +64,7 @@ class CpuCache:
         self._drop(blocks_of(length), self._blocks)
         self._blocks = blocks_of(length)
         self._length = length
+        self._forgotten = [min(blocks, self._blocks) for blocks in self._forgotten]
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` that a run has written behind those held."""
@@ -70,8 +73,10 @@ class CpuCache:
     def forget(self) -> None:
         """Give back the pages that no window reaches any more."""
         for i, group in enumerate(self._pools.groups):
-            if group.window:
-                self._drop(0, self._first(group.window, self._length), i)
+            first = self._first(group.window, self._length) if group.window else 0
+            if first > self._forgotten[i]:
+                self._drop(self._forgotten[i], first, i)
+                self._forgotten[i] = first
 
     def fork(self, length: int) -> CpuCache:
         """See `Cache.fork`; the pages are shared until one of the two writes."""
@@ -84,6 +89,7 @@ class CpuCache:
             theirs[0, :blocks] = mine[0, :blocks]
             self._pools.share(i, theirs[0, :blocks].tolist())
         other._blocks, other._length = blocks, length
+        other._forgotten = [min(count, blocks) for count in self._forgotten]
         return other
 
     def export(self, start: int, stop: int) -> bytes:
@@ -139,6 +145,7 @@ class CpuCache:
         """See `Cache.close`."""
         self._drop(0, self._blocks)
         self._blocks = self._length = 0
+        self._forgotten = [0] * len(self._forgotten)
 
     def check_owner(self, pools: Pools) -> None:
         """Raises EngineFailed where the cache belongs to another engine."""

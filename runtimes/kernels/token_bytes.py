@@ -26,11 +26,10 @@ class TokenBytes:
     def __init__(self, kind: str, dim: int) -> None:
         self._dim = dim
         self._values: Index | None = None
-        self._tops: Index | None = None
         if kind in ("float32", "float16"):
             self._whole = _of_floats(dim, 4 if kind == "float32" else 2)
         else:
-            self._whole, values, self._scales, self._tops = _of_codes(dim, 8 if kind == "int8" else 4)
+            self._whole, values = _of_codes(dim, 8 if kind == "int8" else 4)
             if kind == "int8":
                 self._whole = np.concatenate([values, self._whole], axis=1)
             else:
@@ -59,10 +58,6 @@ class TokenBytes:
                 at, shift = self._values[token], self._shifts[token]
                 kept = heads[:, at] & np.uint8(0xF0 >> int(shift[0]))
                 heads[:, at] = kept | data[:, token - start, :codes] << shift
-        if self._tops is not None:
-            scales = np.ascontiguousarray(heads[:, self._scales[:stop]]).view("<u2")
-            tops = np.maximum.accumulate(scales, axis=1)
-            heads[:, self._tops[start:stop]] = np.ascontiguousarray(tops[:, start:]).view(np.uint8)
 
 
 @cache
@@ -79,8 +74,8 @@ def _of_floats(dim: int, size: int) -> Index:
     return np.concatenate([keys.reshape(PAGE_TOKENS, -1), values.reshape(PAGE_TOKENS, -1)], axis=1)
 
 
-def _of_codes(dim: int, bits: int) -> tuple[Index, Index, Index, Index]:
-    """Where each token's keys and all scales are, its values, its values' scales, and the tops."""
+def _of_codes(dim: int, bits: int) -> tuple[Index, Index]:
+    """Where each token's keys and all scales are, and its values."""
     groups = -(-dim // SCALE_GROUP)
     per_line = 32 // bits
     """Inputs whose codes stand in 64 bytes."""
@@ -98,10 +93,9 @@ def _of_codes(dim: int, bits: int) -> tuple[Index, Index, Index, Index]:
     scales_at = values_at + panels * PAGE_TOKENS * _PANEL * bits // 8
     token, group, byte = np.ogrid[:PAGE_TOKENS, :value_groups, :2]
     scales = (scales_at + (group * PAGE_TOKENS + token) * 2 + byte).reshape(PAGE_TOKENS, -1)
-    tops = scales + 2 * PAGE_TOKENS * value_groups
-    assert int(tops.max()) + 1 == head_page_bytes("int8" if bits == 8 else "int4", dim, dim)
+    assert int(scales.max()) + 1 == head_page_bytes("int8" if bits == 8 else "int4", dim, dim)
     whole = np.concatenate([keys, key_scales.reshape(PAGE_TOKENS, -1), scales], axis=1)
-    return whole, values, scales, tops
+    return whole, values
 
 
 def _value_bytes(dim: int, bits: int) -> Index:

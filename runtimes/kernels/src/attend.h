@@ -92,9 +92,9 @@ void attend_page(const Page& page, int rows, const Queries& queries, const int* 
     case KvType::float16:
       return add_values<uint16_t>(page, rows, first, last, depth, scores, partial, stride);
     case KvType::int8:
-      return add_value_codes<8>(page, rows, last, width, scores, partial, stride);
+      return add_value_codes<8>(page, rows, width, scores, partial, stride);
     case KvType::int4:
-      return add_value_codes<4>(page, rows, last, width, scores, partial, stride);
+      return add_value_codes<4>(page, rows, width, scores, partial, stride);
   }
 }
 

@@ -1,9 +1,8 @@
 // Attention to a page of codes, in integers. Included inside the unnamed namespace of each instruction set, behind
 // multiply.h.
 
-// Weights are codes of 14 bits, as two rows of 7.
-constexpr int kPlanes = 2, kPlaneBits = 7;
-constexpr int32_t kMostWeight = (1 << kPlanes * kPlaneBits) - 1;
+constexpr int kPlanes = Lanes::weight_planes;
+constexpr float kMostWeight = 255.0f;
 // Rows of queries whose planes fill a tile.
 constexpr bool kValuesInPairs = Lanes::pair_rows == Lanes::tile_rows;
 constexpr int kValueRows = Lanes::tile_rows / kPlanes;
@@ -25,17 +24,38 @@ void score_codes(const Page& page, const Activations& queries, int width, float*
     }
 }
 
-// Codes of one row's weights times the scales of values, in units of `top`; minus their sum goes to `less`.
-inline void encode_weights(const float* weights, const float* scales, int width, float top, int8_t* codes, int32_t* less) {
-  const float inverse = top > 0.0f ? static_cast<float>(kMostWeight) / top : 0.0f;
+// Codes of one row's weights times the scales of values; returns their unit. Minus the sum of the codes goes to `less`.
+inline float encode_weights(const float* weights, const float* scales, int width, int8_t* codes, int32_t* less) {
+  Vector products[kPageTokens / kVector];
+  Integers tops = {};
+  for (int k = 0; k < width; k += kVector) {
+    const Vector weight = load(weights + k);
+    // Of a token that the row does not see nothing counts, not even that its scale is no number.
+    const Vector product = weight > Vector{} ? weight * load(scales + k) : Vector{};
+    products[k / kVector] = product;
+    // As integers they order as the numbers do, NaN above all.
+    tops = bits_of(product) > tops ? bits_of(product) : tops;
+  }
+  const int32_t top_bits = Lanes::highest(whole(tops));
+  float top;
+  __builtin_memcpy(&top, &top_bits, 4);
+  const bool none = top_bits >= kInfinity || top < kSmallest;
+  const float inverse = none ? 0.0f : kMostWeight / top;
   Integers sums = {};
   for (int k = 0; k < width; k += kVector) {
-    const Integers code = bits_of(load(weights + k) * load(scales + k) * inverse + kRounder) - kRounderBits;
-    Lanes::store_bytes(codes + k, whole(code >> kPlaneBits));
-    Lanes::store_bytes(codes + kPageTokens + k, whole(code & ((1 << kPlaneBits) - 1)));
+    Integers code = bits_of(products[k / kVector] * inverse + kRounder) - kRounderBits;
+    if (none) code = Integers{};
+    if (kPlanes == 1) {
+      // The byte's bits, as a number that a signed byte holds.
+      Lanes::store_bytes(codes + k, whole(code << 24 >> 24));
+    } else {
+      Lanes::store_bytes(codes + k, whole(code >> 1));
+      Lanes::store_bytes(codes + kPageTokens + k, whole(code & 1));
+    }
     sums += code;
   }
-  *less = -Lanes::sum(whole(sums));
+  if (less) *less = -Lanes::sum(whole(sums));
+  return top_bits >= kInfinity ? __builtin_nanf("") : none ? 0.0f : top * (1.0f / kMostWeight);
 }
 
 // The values of `count` rows in `panels` panels: out [rows][stride].
@@ -48,14 +68,17 @@ template <int bits, int count, int panels>
 void value_tile(const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights,
                 const int32_t* less, const float* factors, float* out, int64_t stride) {
   constexpr int columns = panels * kParts;
-  constexpr int middle = (1 << (bits - 1)) - Lanes::offset(bits);
+  // Nibbles stand for themselves less 8.
+  constexpr int middle = bits == 4 ? 8 : 0;
   Lanes::Ints dot[kPlanes * count][columns];
   for (int m = 0; m < kPlanes * count; ++m)
-    for (int c = 0; c < columns; ++c) dot[m][c] = Lanes::splat(m % kPlanes ? middle * less[m / kPlanes] : 0);
-  dot_groups<bits, kPlanes * count, panels>(codes, panel_bytes, ahead, groups, weights, kPageTokens, dot);
+    for (int c = 0; c < columns; ++c)
+      dot[m][c] = Lanes::splat(middle && (m + 1) % kPlanes == 0 ? middle * less[m / kPlanes] : 0);
+  dot_groups<Lanes::Weighed, bits, kPlanes * count, panels>(codes, panel_bytes, ahead, groups, weights, kPageTokens, dot);
   for (int m = 0; m < count; ++m)
     for (int c = 0; c < columns; ++c) {
-      const Lanes::Ints sum = Lanes::plus(Lanes::times(dot[kPlanes * m][c], 1 << kPlaneBits), dot[kPlanes * m + 1][c]);
+      Lanes::Ints sum = dot[kPlanes * m][c];
+      if (kPlanes == 2) sum = Lanes::plus(Lanes::plus(sum, sum), dot[kPlanes * m + kPlanes - 1][c]);
       Lanes::store(out + m * stride + c * Lanes::width, Lanes::scaled(Lanes::floats(sum), factors[m]));
     }
 }
@@ -73,27 +96,20 @@ void value_rows(int rows, const uint8_t* codes, int64_t panel_bytes, int64_t ahe
 // Weighted values of all rows, out [rows][stride], from weights [rows][kPageTokens] that are 0 up to `width`, a multiple of
 // kGroup, where a row sees nothing. Keeps off padding: all of the last panel is written.
 template <int bits>
-void add_value_codes(const Page& page, int rows, const int* last, int width, const float* weights, float* out,
-                     int64_t stride) {
+void add_value_codes(const Page& page, int rows, int width, const float* weights, float* out, int64_t stride) {
   const PageShape& s = page.shape;
   alignas(64) int8_t codes[kBlockRows * kPlanes * kPageTokens];
   alignas(64) float scales[kPageTokens];
   float factors[kBlockRows];
   int32_t less[kBlockRows];
   const uint16_t* all_scales = reinterpret_cast<const uint16_t*>(page.data + s.scales_at);
-  const uint16_t* tops = reinterpret_cast<const uint16_t*>(page.data + s.tops_at);
-  for (int group = 0; group < s.value_groups; ++group, all_scales += kPageTokens, tops += kPageTokens) {
-    for (int line = 0; line < 2 * kPageTokens; line += 64) {
+  for (int group = 0; group < s.value_groups; ++group, all_scales += kPageTokens) {
+    for (int line = 0; line < 2 * kPageTokens; line += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(all_scales) + page.ahead + line, 0, 2);
-      __builtin_prefetch(reinterpret_cast<const char*>(tops) + page.ahead + line, 0, 2);
-    }
-    // A token without codes adds nothing; the rows that see it learn of it from the top.
-    for (int k = 0; k < width; ++k) scales[k] = all_scales[k] > 0x7f80 ? 0.0f : from_bfloat16(all_scales[k]);
-    for (int r = 0; r < rows; ++r) {
-      const float top = last[r] > 0 ? from_bfloat16(tops[last[r] - 1]) : 0.0f;
-      factors[r] = top * (1.0f / static_cast<float>(kMostWeight));
-      encode_weights(weights + r * kPageTokens, scales, width, top, codes + r * kPlanes * kPageTokens, less + r);
-    }
+    for (int k = 0; k < width; ++k) scales[k] = from_bfloat16(all_scales[k]);
+    for (int r = 0; r < rows; ++r)
+      factors[r] = encode_weights(weights + r * kPageTokens, scales, width, codes + r * kPlanes * kPageTokens,
+                                  bits == 4 ? less + r : nullptr);
     const int begin = group * s.value_group / kPanelRows;
     const int end = (group + 1) * s.value_group / kPanelRows < s.value_panels ? (group + 1) * s.value_group / kPanelRows
                                                                                : s.value_panels;

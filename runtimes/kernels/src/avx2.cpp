@@ -8,6 +8,18 @@ struct Lanes : Lanes256 {
   static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
   template <int bits>
   struct Dot;
+  static constexpr int weight_planes = 2;
+  // A pair of the larger plane fits 16 bits: 2 * 128 * 127 = 32512.
+  struct Weighed {
+    __m256i total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(__m256i values, __m256i weights) {
+      const __m256i pairs = _mm256_maddubs_epi16(weights, values);
+      total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    __m256i sum() const { return total; }
+  };
 };
 
 // 8 steps of 4-bit codes fit 16 bits: 8 * 2 * 15 * 127 = 30480.

@@ -73,6 +73,14 @@ struct Lanes {
     void add(__m512i codes, __m512i a) { total = _mm512_dpbusd_epi32(total, codes, a); }
     __m512i sum() const { return total; }
   };
+  static constexpr int weight_planes = 1;
+  struct Weighed {
+    __m512i total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(__m512i values, __m512i weights) { total = _mm512_dpbusd_epi32(total, weights, values); }
+    __m512i sum() const { return total; }
+  };
 };
 
 #include "vectors.h"

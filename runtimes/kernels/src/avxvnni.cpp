@@ -14,6 +14,14 @@ struct Lanes : Lanes256 {
     void add(__m256i codes, __m256i a) { total = _mm256_dpbusd_avx_epi32(total, codes, a); }
     __m256i sum() const { return total; }
   };
+  static constexpr int weight_planes = 1;
+  struct Weighed {
+    __m256i total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(__m256i values, __m256i weights) { total = _mm256_dpbusd_avx_epi32(total, weights, values); }
+    __m256i sum() const { return total; }
+  };
 };
 
 #include "vectors.h"

@@ -120,18 +120,11 @@ void keep_codes(const PageShape& s, uint8_t* page, int token, const float* key, 
       scale = encode(value + at, some, top, levels, codes);
       for (int d = 0; d < some; ++d) {
         uint8_t* byte = column + (at + d) / kPanelRows * s.value_panel_bytes + (at + d) % kPanelRows * 4;
-        const int code = codes[d] + (1 << (bits - 1));
-        *byte = static_cast<uint8_t>(bits == 8 ? code : (*byte & (0xf0 >> shift)) | code << shift);
+        *byte = static_cast<uint8_t>(bits == 8 ? codes[d] : (*byte & (0xf0 >> shift)) | (codes[d] + 8) << shift);
       }
     }
     uint8_t* to = page + s.scales_at + (group * kPageTokens + token) * 2;
     __builtin_memcpy(to, &scale, 2);
-    uint16_t before = 0;
-    uint8_t* highest = page + s.tops_at + (group * kPageTokens + token) * 2;
-    if (token) __builtin_memcpy(&before, highest - 2, 2);
-    // As integers they order as the numbers do, NaN above all.
-    if (before > scale) scale = before;
-    __builtin_memcpy(highest, &scale, 2);
   }
 }
 

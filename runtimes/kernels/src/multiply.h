@@ -11,6 +11,8 @@
 //   Four, broadcast(a)       4 activations for every row
 //   Dot<bits>(start)         an accumulator: add(codes, four), sum()
 //   offset(bits)             what Dot takes from every code
+//   Weighed(start)           the same for bytes, or nibbles, of values and what weighs them: bits of a code from 0 to 255, one row
+//                            of all eight or two, of the upper seven and of the last (weight_planes)
 //   tile_rows, pair_rows     rows of a tile with one panel, and with two at once, whose sums fill the registers
 
 // The scales of a block, and what takes its zero points out of the sum of row m.
@@ -45,14 +47,14 @@ constexpr int kScalesAhead = 16;
 
 // Adds to `dot` the products of `count` rows of codes, `row` bytes apart, with `groups` groups of inputs of `panels`
 // panels, `stride` bytes apart. What lies `ahead` bytes further is brought near.
-template <int bits, int count, int panels>
+template <class Dot, int bits, int count, int panels>
 inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int groups, const int8_t* x, int64_t row,
                        Lanes::Ints (&dot)[count][panels * kParts]) {
   constexpr int columns = panels * kParts;
   for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>) {
-    Lanes::Dot<bits> sums[count][columns];
+    Dot sums[count][columns];
     for (int m = 0; m < count; ++m)
-      for (int c = 0; c < columns; ++c) sums[m][c] = Lanes::Dot<bits>(dot[m][c]);
+      for (int c = 0; c < columns; ++c) sums[m][c] = Dot(dot[m][c]);
 #pragma GCC unroll 8
     for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
       if (panels == 1)
@@ -104,7 +106,7 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
     Lanes::Ints dot[count][columns];
     for (int m = 0; m < count; ++m)
       for (int c = 0; c < columns; ++c) dot[m][c] = Lanes::splat(zero_points ? 0 : less[m]);
-    dot_groups<bits, count, panels>(codes, stride, panels == 1 ? kAhead : p.ahead, each, x, block, dot);
+    dot_groups<Lanes::Dot<bits>, bits, count, panels>(codes, stride, panels == 1 ? kAhead : p.ahead, each, x, block, dot);
     codes += each * kGroupBytes<bits>;
     x += count * block;
     for (int c = 0; c < columns; ++c) {

@@ -12,6 +12,19 @@ struct Lanes : LanesNeon {
   static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
   template <int bits>
   struct Dot;
+  static constexpr int weight_planes = 2;
+  // A pair of the larger plane fits 16 bits: 2 * 128 * 127 = 32512.
+  struct Weighed {
+    int32x4_t total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(uint8x16_t values, int8x16_t weights) {
+      const int8x16_t v = signed_codes(values);
+      const int16x8_t first = vmull_s8(vget_low_s8(v), vget_low_s8(weights));
+      total = vpadalq_s16(total, vpaddq_s16(first, vmull_high_s8(v, weights)));
+    }
+    int32x4_t sum() const { return total; }
+  };
 };
 
 // 8 steps of 4-bit codes fit 16 bits: 8 * 15 * 127 = 15240.

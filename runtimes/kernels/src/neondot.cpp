@@ -18,6 +18,16 @@ struct Lanes : LanesNeon {
     }
     int32x4_t sum() const { return total; }
   };
+  static constexpr int weight_planes = 2;
+  struct Weighed {
+    int32x4_t total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(uint8x16_t values, int8x8_t weights) {
+      total = vdotq_lane_s32(total, signed_codes(values), weights, 0);
+    }
+    int32x4_t sum() const { return total; }
+  };
 };
 
 #include "vectors.h"

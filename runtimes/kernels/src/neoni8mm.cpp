@@ -16,6 +16,16 @@ struct Lanes : LanesNeon {
     void add(uint8x16_t codes, int8x8_t a) { total = vusdotq_lane_s32(total, codes, a, 0); }
     int32x4_t sum() const { return total; }
   };
+  static constexpr int weight_planes = 1;
+  struct Weighed {
+    int32x4_t total;
+    Weighed() = default;
+    explicit Weighed(Ints start) : total(start) {}
+    void add(uint8x16_t values, int8x8_t weights) {
+      total = vsudotq_lane_s32(total, signed_codes(values), vreinterpret_u8_s8(weights), 0);
+    }
+    int32x4_t sum() const { return total; }
+  };
 };
 
 #include "vectors.h"

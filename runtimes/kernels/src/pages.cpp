@@ -18,8 +18,7 @@ PageShape page_shape(KvType type, int dim, int value_dim, bool summary) {
     s.value_group = bits == 8 ? s.value_panels * kPanelRows : kGroup;
     s.value_groups = (value_dim + s.value_group - 1) / s.value_group;
     s.scales_at = s.values_at + s.value_panels * s.value_panel_bytes;
-    s.tops_at = s.scales_at + 2 * kPageTokens * s.value_groups;
-    s.bytes = s.tops_at + 2 * kPageTokens * s.value_groups;
+    s.bytes = s.scales_at + 2 * kPageTokens * s.value_groups;
   } else {
     const int64_t number = type == KvType::float32 ? 4 : 2;
     s.values_at = kPageTokens * number * dim;

@@ -2,9 +2,9 @@
 //
 //   float32, float16   keys [dim][64], values [64][value_dim]
 //   int8, int4         keys: a matrix of 64 rows (tokens) and dim inputs in the layout `panels`, blocks of 32, symmetric
-//                      values: panels of 16 numbers and 64 inputs (tokens), the codes alone, symmetric
+//                      values: panels of 16 numbers and 64 inputs (tokens), the codes alone, symmetric; signed bytes, or
+//                      nibbles of code + 8
 //                      scales of values bfloat16 [value_groups][64]
-//                      tops bfloat16 [value_groups][64]: the largest scale of the page's tokens up to this one
 //   summary, optional  float32 [2][dim]: the lowest and the highest of the page's keys
 //
 // Where the model's keys have a center, what is kept of coded keys is their distance from it, turned to the middle of the
@@ -41,7 +41,6 @@ struct PageShape {
   int64_t value_panel_bytes = 0;
   int64_t values_at = 0;
   int64_t scales_at = 0;
-  int64_t tops_at = 0;
   // 0 where there is none.
   int64_t summary_at = 0;
   int64_t bytes = 0;

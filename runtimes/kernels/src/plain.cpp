@@ -111,6 +111,18 @@ struct Lanes {
     }
     Ints sum() const { return total; }
   };
+  static constexpr int weight_planes = 1;
+  struct Weighed {
+    Ints total;
+    Weighed() = default;
+    explicit Weighed(const Ints& start) : total(start) {}
+    void add(const Codes& values, Four weights) {
+      for (int r = 0; r < width; ++r)
+        for (int j = 0; j < 4; ++j)
+          total.of[r] += static_cast<int8_t>(values.bytes[4 * r + j]) * static_cast<uint8_t>(weights[j]);
+    }
+    Ints sum() const { return total; }
+  };
 };
 
 #include "vectors.h"

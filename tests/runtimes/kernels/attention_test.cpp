@@ -87,7 +87,8 @@ void check_against_reference(const Model& m, const Sequence& q, const Cache& cac
           value += weights[k - oldest] / sum * values[k][d];
           for (const double v : values[k]) largest = std::max(largest, std::fabs(v));
         }
-        const double codes = m.page.coded() ? 64.0 / 16383 : 0;
+        // Half a unit of each weight, and of the largest weighted value 255 units.
+        const double codes = m.page.coded() ? 64.0 / 510 : 0;
         const double bound = (std::expm1(2 * off) + codes) * largest + 1e-6;
         CHECK(std::fabs(out[(t * s.heads + head) * s.value_dim + d] - value) <= bound);
       }

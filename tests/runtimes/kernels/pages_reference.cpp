@@ -70,7 +70,9 @@ Numbers read_value(const PageShape& s, const uint8_t* page, int token) {
     }
     const uint8_t* panel = page + s.values_at + d / 16 * s.value_panel_bytes;
     const double scale = bfloat16(page + s.scales_at + (d / s.value_group * kPageTokens + token) * 2);
-    add_code(out, code(panel, s.keys.bits, d % 16, token), scale);
+    const int unsigned_code = code(panel, s.keys.bits, d % 16, token);
+    // Bytes of values are signed.
+    add_code(out, s.keys.bits == 8 ? static_cast<int8_t>(unsigned_code + 128) : unsigned_code, scale);
   }
   return out;
 }
