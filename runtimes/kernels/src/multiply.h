@@ -11,8 +11,8 @@
 //   Four, broadcast(a)       4 activations for every row
 //   Dot<bits>(start)         an accumulator: add(codes, four), sum()
 //   offset(bits)             what Dot takes from every code
-//   Weighed(start)           the same for bytes, or nibbles, of values and what weighs them: bits of a code from 0 to 255, one row
-//                            of all eight or two, of the upper seven and of the last (weight_planes)
+//   Weighed(start)           the same for bytes, or nibbles, of values and what weighs them: codes from 0 to 255, in one
+//                            row, or in two (weight_planes) of their upper seven bits and their last
 //   tile_rows, pair_rows     rows of a tile with one panel, and with two at once, whose sums fill the registers
 
 // The scales of a block, and what takes its zero points out of the sum of row m.
