@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,11 @@ class CpuCache:
         """See `Cache.truncate`."""
         self._check_range(0, length)
         self._check_remembered(length)
-        self._drop(blocks_of(length), self._blocks)
-        self._blocks = blocks_of(length)
+        if length == 0:
+            self.close()
+            return
         self._length = length
-        self._forgotten = [min(blocks, self._blocks) for blocks in self._forgotten]
+        self._keep_room(blocks_of(length))
 
     def advance(self, tokens: int) -> None:
         """Count `tokens` that a run has written behind those held."""
@@ -119,7 +121,7 @@ class CpuCache:
         try:
             header = json.loads(line)
             start, stop = int(header["start"]), int(header["stop"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise InvalidArgument(
                 "the KV data has no header; give the bytes that Cache.export returned"
             ) from None
@@ -140,6 +142,7 @@ class CpuCache:
                 self._tokens.write(self._heads(i, block), first, part)
                 at += size
         self._length = stop
+        self.forget()
 
     def close(self) -> None:
         """See `Cache.close`."""
@@ -158,7 +161,7 @@ class CpuCache:
             self.close()
 
     def wanted(self, tokens: int) -> int:
-        """Pages of each group that `tokens` more take, among them one for the last where others use it too.
+        """Pages of each group that `tokens` more take behind those there are.
 
         Raises:
             ContextExceeded
@@ -169,30 +172,30 @@ class CpuCache:
                 f"{needed} tokens ({self._length} held, {tokens} more) do not fit the context of {self._context}; "
                 "shorten the prompt, reset the conversation or load with a larger context"
             )
-        return max(0, blocks_of(needed) - self._blocks) + (tokens > 0 and self._last_is_shared)
-
-    def add(self, pages: list[list[int]]) -> None:
-        """Take over what `wanted` asked for."""
-        own = self._last_is_shared and bool(pages[0])
-        block = self._length // PAGE_TOKENS
-        new = len(pages[0]) - own
-        self._widen(self._blocks + new)
-        for i, (table, fresh) in enumerate(zip(self.tables, pages, strict=True)):
-            if own:
-                copy, *fresh = fresh
-                self._pools.copy(i, int(table[0, block]), copy)
-                self._drop(block, block + 1, i)
-                table[0, block] = copy
-            table[0, self._blocks : self._blocks + new] = fresh
-        self._blocks += new
+        return max(0, blocks_of(needed) - self._blocks)
 
     @property
-    def _last_is_shared(self) -> bool:
-        """Whether the next token goes into a page that others use too."""
+    def last(self) -> tuple[int, ...]:
+        """The pages that the next token goes into, one a group; none where it takes new ones."""
         block = self._length // PAGE_TOKENS
-        return block < self._blocks and any(
-            self._pools.shared(i, int(table[0, block])) for i, table in enumerate(self.tables)
-        )
+        return tuple(int(table[0, block]) for table in self.tables) if block < self._blocks else ()
+
+    def own(self, pages: Sequence[int]) -> None:
+        """Go on in `pages`, one a group, in place of the last ones, as copies of them."""
+        block = self._length // PAGE_TOKENS
+        for i, (table, copy) in enumerate(zip(self.tables, pages, strict=True)):
+            old = int(table[0, block])
+            self._pools.copy(i, old, copy)
+            table[0, block] = copy
+            self._pools.give(i, [old])
+
+    def add(self, pages: Sequence[Sequence[int]]) -> None:
+        """Take over so many new pages of each group."""
+        new = len(pages[0])
+        self._widen(self._blocks + new)
+        for table, fresh in zip(self.tables, pages, strict=True):
+            table[0, self._blocks : self._blocks + new] = fresh
+        self._blocks += new
 
     @property
     def _tokens(self) -> TokenBytes:
@@ -217,12 +220,29 @@ class CpuCache:
             self.tables[i] = wide
         self.binding = None
 
+    def _keep_room(self, blocks: int) -> None:
+        """Of the pages behind the first `blocks` keep those that are this cache's alone."""
+        behind = range(blocks, self._blocks)
+        mine = [
+            block
+            for block in behind
+            if not any(self._pools.users(i, int(t[0, block])) > 1 for i, t in enumerate(self.tables))
+        ]
+        for i, table in enumerate(self.tables):
+            kept = [int(table[0, block]) for block in mine]
+            others = [int(table[0, block]) for block in behind if block not in mine]
+            table[0, blocks : self._blocks] = kept + [NO_PAGE] * len(others)
+            self._pools.give(i, others)
+        self._blocks = blocks + len(mine)
+
     def _drop(self, start: int, stop: int, group: int | None = None) -> None:
         """Give back the pages of blocks [start, stop), of one group or of all."""
         for i, table in enumerate(self.tables):
             if group in (None, i) and start < stop:
-                self._pools.give(i, table[0, start:stop].tolist())
+                # Out of the table first: an interrupt between the two may lose a page, never give one back twice.
+                pages = table[0, start:stop].tolist()
                 table[0, start:stop] = NO_PAGE
+                self._pools.give(i, pages)
 
     @staticmethod
     def _first(window: int, length: int) -> int:
@@ -256,15 +276,36 @@ def reserve(wants: list[tuple[CpuCache, int]]) -> None:
         ContextExceeded, MemoryExceeded
     """
     counts = [cache.wanted(tokens) for cache, tokens in wants]
-    if not any(counts):
+    copies = _copies([cache for cache, tokens in wants if tokens])
+    if not any(counts) and not copies:
         return
     pools = wants[0][0]._pools
     tokens = sum(tokens for _, tokens in wants)
-    taken = pools.take([sum(counts)] * len(pools.groups), f"room for {tokens} tokens")
-    for (cache, _), count in zip(wants, counts, strict=True):
-        cache.add([pages[:count] for pages in taken])
-        for pages in taken:
-            del pages[:count]
+    wanted = sum(counts) + len(copies)
+    taken = pools.take([wanted] * len(pools.groups), f"room for {tokens} tokens")
+    try:
+        for cache in copies:
+            cache.own([pages.pop() for pages in taken])
+        for (cache, _), count in zip(wants, counts, strict=True):
+            cache.add([[pages.pop() for _ in range(count)] for pages in taken])
+    finally:
+        # Empty, unless it was interrupted.
+        for group, pages in enumerate(taken):
+            pools.give(group, pages)
+
+
+def _copies(caches: list[CpuCache]) -> list[CpuCache]:
+    """Those that are to write into a page that others use too; the last of a page's users has it for itself."""
+    users: dict[tuple[int, ...], int] = {}
+    found = []
+    for cache in caches:
+        last = cache.last
+        if last not in users:
+            users[last] = max((cache._pools.users(i, page) for i, page in enumerate(last)), default=1)
+        if users[last] > 1:
+            users[last] -= 1
+            found.append(cache)
+    return found
 
 
 def blocks_of(tokens: int) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 from edge.artifact import Artifact, ModelSpec, Variant
 from edge.artifact.pages import DEFAULT_KV_TYPE, KV_TYPES
 from edge.errors import EngineFailed
-from runtimes.budget import Budget
 from runtimes.kernels.cache import CpuCache, reserve
 from runtimes.kernels.library import load_library
 from runtimes.kernels.packing import Call, calls_of
@@ -34,7 +33,7 @@ class CpuEngine(OnnxRuntimeEngine):
         self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None
     ) -> None:
         super().__init__(artifact, threads, context, kv_budget, kv)
-        self._pools = Pools(artifact.spec, self.kv, Budget(kv_budget))
+        self._pools = Pools(artifact.spec, self.kv, self._budget)
         make = self._ort.OrtValue.ortvalue_from_numpy
         self._constants = {
             "kv_format": make(np.array([KV_TYPES.index(self._pools.kind), 0], np.int32)),
@@ -52,7 +51,7 @@ class CpuEngine(OnnxRuntimeEngine):
         reserve([(cache, len(step.tokens)) for cache, step in zip(caches, steps, strict=True)])
         before = [cache.length for cache in caches]
         try:
-            if len(steps) == len(steps[0].tokens) == len(steps[0].logits_at) == 1:
+            if len(steps) == 1 and len(steps[0].tokens) == len(steps[0].logits_at) == 1:
                 results = [self._decode_one(int(steps[0].tokens[0]), caches[0], cancel)]
             else:
                 results = self._run_packed(steps, caches, cancel)

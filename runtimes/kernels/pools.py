@@ -27,7 +27,7 @@ class Pools:
         """Type of keys and values."""
         self.head_bytes = head_page_bytes(self.kind, spec.head_dim, spec.head_dim)
         """Bytes of one KV head of one layer in a page."""
-        self.of = [PagePool(self.head_bytes * spec.kv_heads * len(group.layers)) for group in self.groups]
+        self.of = [PagePool(self.head_bytes * spec.kv_heads * len(group.layers), budget.limit) for group in self.groups]
         self._lock = threading.RLock()
 
     @property
@@ -65,9 +65,9 @@ class Pools:
             freed = sum(pool.give(page) for page in pages if page >= 0)
         self.budget.give(freed * pool.page_bytes)
 
-    def shared(self, group: int, page: int) -> bool:
-        """Whether `page` has several users."""
-        return self.of[group].shared(page)
+    def users(self, group: int, page: int) -> int:
+        """How many use `page`."""
+        return self.of[group].users(page)
 
     def copy(self, group: int, page: int, to: int) -> None:
         """Make page `to` what `page` is."""

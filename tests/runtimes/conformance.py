@@ -271,6 +271,9 @@ class EngineConformance:
             engine.run([Step(tokens, cache, logits_at)])
         assert cache.length == 0
 
+    def test_no_steps_have_no_results(self, engine: Engine) -> None:
+        assert engine.run([]) == []
+
     def test_one_cache_twice_in_a_call(self, engine: Engine) -> None:
         cache = engine.new_cache()
         with pytest.raises(InvalidArgument):

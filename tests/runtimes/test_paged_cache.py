@@ -162,6 +162,59 @@ def test_a_copy_that_does_not_fit_is_an_error_before_anything_is_written(paged: 
     assert np.array_equal(run(engine, branch, [5]), fresh(paged(), [*text(90), 5])[90:])
 
 
+def test_branches_in_one_call_copy_as_often_as_needed(paged: OpenEngine) -> None:
+    """The last user of a page has it for itself."""
+    engine: Any = paged()
+    trunk = engine.new_cache()
+    run(engine, trunk, text(100))
+    page = used(engine) // 2
+    branches = [trunk.fork(100) for _ in range(3)]
+    trunk.close()
+    results = engine.run([Step([t], branch, [0]) for t, branch in zip([5, 6, 7], branches, strict=True)])
+    assert used(engine) == 4 * page
+    for token, logits in zip([5, 6, 7], results, strict=True):
+        assert np.array_equal(logits, fresh(engine, [*text(100), token])[100:])
+
+
+def test_room_that_was_made_stays_when_tokens_are_forgotten(paged: OpenEngine) -> None:
+    engine = paged()
+    cache = engine.new_cache()
+    run(engine, cache, text(100))
+    cache.reserve(400)
+    held = used(engine)
+    cache.truncate(80)
+    assert used(engine) == held
+    cache.reserve(420)
+    assert used(engine) == held
+    # What others hold is no room.
+    branch = cache.fork(80)
+    cache.truncate(10)
+    run(engine, cache, text(50))
+    assert np.array_equal(run(engine, branch, [7]), fresh(engine, [*text(80), 7])[80:])
+    branch.close()
+    cache.truncate(0)
+    assert used(engine) == 0
+
+
+def test_an_interrupt_gives_no_page_back_twice(paged: OpenEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = paged()
+    trunk = engine.new_cache()
+    run(engine, trunk, text(100))
+    branch, pools = trunk.fork(100), engine._pools
+
+    def interrupted(group: int, pages: list[int]) -> None:
+        type(pools).give(pools, group, pages)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pools, "give", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trunk.close()
+    trunk.close()
+    assert used(engine) == branch.nbytes
+    assert np.array_equal(run(engine, branch, [7]), fresh(engine, [*text(100), 7])[100:])
+
+
 def test_a_window_keeps_its_own_pages_only(kernels: None, tiny_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint, path = tmp_path / "checkpoint", tmp_path / "window.edge"
     shutil.copytree(tiny_checkpoint, checkpoint)
@@ -231,6 +284,10 @@ try:
 except Exception as e:
     print(type(e).__name__, e)
 """
+
+
+def test_a_budget_bounds_the_addresses() -> None:
+    assert len(PagePool(1 << 20, 200 << 20).array) == 200
 
 
 def test_a_process_that_may_not_have_many_addresses() -> None:

@@ -3,8 +3,8 @@
 
 constexpr int kPlanes = Lanes::weight_planes;
 constexpr float kMostWeight = 255.0f;
-// Rows of queries whose planes fill a tile.
 constexpr bool kValuesInPairs = Lanes::pair_rows == Lanes::tile_rows;
+// Rows of queries whose planes fill a tile.
 constexpr int kValueRows = Lanes::tile_rows / kPlanes;
 
 // Scores [rows][kPageTokens] of the first `width` keys, a multiple of two panels.
@@ -58,12 +58,12 @@ inline float encode_weights(const float* weights, const float* scales, int width
   return top_bits >= kInfinity ? __builtin_nanf("") : none ? 0.0f : top * (1.0f / kMostWeight);
 }
 
-// The values of `count` rows in `panels` panels: out [rows][stride].
 template <int number>
 struct Panels {
   static constexpr int count = number;
 };
 
+// The values of `count` rows in `panels` panels: out [rows][stride].
 template <int bits, int count, int panels>
 void value_tile(const uint8_t* codes, int64_t panel_bytes, int64_t ahead, int groups, const int8_t* weights,
                 const int32_t* less, const float* factors, float* out, int64_t stride) {

@@ -11,8 +11,8 @@
 namespace edgewise {
 namespace {
 
-// Rows of a sequence times its pages up to which each page is a unit of its own, its part kept until all are merged.
-constexpr int64_t kMostApart = 1 << 14;
+// Bytes up to which each page is a unit of its own, its part kept until all are merged.
+constexpr int64_t kMostApart = 16 << 20;
 // New tokens up to which the caller alone writes them: a team costs more.
 constexpr int64_t kFewTokens = 4;
 
@@ -36,14 +36,15 @@ class Attention {
       q.first_page = first_page(q.past);
       q.pages = pages_of(q.past + q.tokens) - q.first_page;
       const int64_t rows = q.tokens * group_;
-      q.apart = rows <= kBlockRows && rows * q.pages <= kMostApart;
+      const int64_t parts = s_.kv_heads * (query_bytes() + Scratch::bytes<float>(q.pages * rows * stride_));
+      q.apart = rows <= kBlockRows && bytes + parts <= kMostApart;
       q.unit = units_;
       units_ += s_.kv_heads * (q.apart ? q.pages : (rows + kBlockRows - 1) / kBlockRows);
       for (int64_t p = q.past / kPageTokens; p < pages_of(q.past + q.tokens); ++p)
         writes_.push_back({static_cast<int64_t>(sequences_.size()), p});
       if (q.apart) {
         heads_apart_ += s_.kv_heads;
-        bytes += s_.kv_heads * (query_bytes() + Scratch::bytes<float>(q.pages * rows * stride_));
+        bytes += parts;
       }
       sequences_.push_back(q);
     }

@@ -20,6 +20,7 @@ const char* AttentionShape::fault() const {
 std::string fault(const AttentionShape& s, const AttentionArguments& a) {
   if (const char* wrong = s.fault()) return wrong;
   const auto number = [](int64_t n) { return std::to_string(n); };
+  if (a.tokens < 0 || a.sequences < 0 || a.table_width < 0) return "a number of tokens, sequences or pages is negative";
   const int64_t type = static_cast<int64_t>(a.pool.type);
   if (type < 0 || type > static_cast<int64_t>(KvType::int4)) return "the KV type is " + number(type) + ", expected 0 to 3";
   const int64_t needed = page_shape(a.pool.type, s.dim, s.value_dim, a.pool.summary).bytes * s.kv_heads * (s.layer + 1);

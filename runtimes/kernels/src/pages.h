@@ -5,7 +5,7 @@
 //                      values: panels of 16 numbers and 64 inputs (tokens), the codes alone, symmetric; signed bytes, or
 //                      nibbles of code + 8
 //                      scales of values bfloat16 [value_groups][64]
-//   summary, optional  float32 [2][dim]: the lowest and the highest of the page's keys
+//   summary, optional  float32 [2][dim]: between what the page's keys lie; may be wider where tokens were written again
 //
 // Where the model's keys have a center, what is kept of coded keys is their distance from it, turned to the middle of the
 // page's positions. A page of the pool holds them for all its layers: [layers][kv_heads]. Codes and scales of a token are
