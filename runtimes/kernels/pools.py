@@ -27,7 +27,10 @@ class Pools:
         """Type of keys and values."""
         self.head_bytes = head_page_bytes(self.kind, spec.head_dim, spec.head_dim)
         """Bytes of one KV head of one layer in a page."""
-        self.of = [PagePool(self.head_bytes * spec.kv_heads * len(group.layers), budget.limit) for group in self.groups]
+        self.of = [
+            PagePool(self.head_bytes * spec.kv_heads * len(group.layers), budget.limit)
+            for group in self.groups
+        ]
         self._lock = threading.RLock()
 
     @property
