@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +34,16 @@ def reference_logits(model: Any, tokens: Sequence[int], prompt: int) -> Logits:
         out = model(torch.tensor([tokens[:prompt]]), use_cache=True)
         parts = [out.logits[0]]
         for token in tokens[prompt:]:
-            out = model(torch.tensor([[token]]), past_key_values=out.past_key_values, use_cache=True)
+            held = {_cache_name(model): out.past_key_values}
+            out = model(torch.tensor([[token]]), use_cache=True, **held)
             parts.append(out.logits[0])
     logits: Logits = torch.cat(parts).numpy()
     return logits
+
+
+def _cache_name(model: Any) -> str:
+    """How `model` calls the cache it is given: transformers 5.24 has renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 @contextmanager
