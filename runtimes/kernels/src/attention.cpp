@@ -175,9 +175,7 @@ class Attention {
 
   // The rows [begin, begin + rows) of one KV head: token by token, in a token the heads of the group.
   void ask(const Sequence& q, int head, int64_t begin, int rows, Queries& to) const {
-    to.codes.tiles.count = (rows + k_.tile_rows - 1) / k_.tile_rows;
-    to.codes.tiles.rows = rows / to.codes.tiles.count;
-    to.codes.tiles.longer = rows % to.codes.tiles.count;
+    to.codes.tiles = Tiles::of(rows, k_.tile_rows);
     for (int r = 0; r < rows; ++r) {
       const int64_t token = (begin + r) / group_, h = head * group_ + (begin + r) % group_;
       float* out = to.floats + r * s_.dim;

@@ -63,8 +63,8 @@ struct AttentionArguments {
 // Empty, or why the sizes, the starts or the table do not fit; nothing is read or written beyond them.
 std::string fault(const AttentionShape& shape, const AttentionArguments& arguments);
 
-// For arguments without fault; pages that are written are of one sequence each. Throws std::bad_alloc; where a helper of the
-// team has no memory, the process ends.
+// For arguments without fault; pages that are written are of one sequence each. Throws std::bad_alloc; where a helper of
+// the team has no memory, the process ends.
 void attention(const AttentionShape& shape, const AttentionArguments& arguments, Team& team);
 
 }  // namespace edgewise

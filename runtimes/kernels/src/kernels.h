@@ -28,6 +28,10 @@ struct Tiles {
   int rows = 0;
   int longer = 0;
 
+  static Tiles of(int rows, int most) {
+    const int count = (rows + most - 1) / most;
+    return {count, rows / count, rows % count};
+  }
   Tile operator[](int i) const { return {i * rows + (i < longer ? i : longer), rows + (i < longer)}; }
 };
 

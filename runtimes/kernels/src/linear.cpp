@@ -32,8 +32,7 @@ class Workspace {
     const int64_t codes = (shape.padded_inputs() * rows + 63) / 64 * 64, scales = shape.blocks() * rows;
     reserve(codes + 8 * scales);
     Activations a;
-    const int tiles = (rows + tile_rows - 1) / tile_rows;
-    a.tiles = {tiles, rows / tiles, rows % tiles};
+    a.tiles = Tiles::of(rows, tile_rows);
     a.codes = reinterpret_cast<int8_t*>(memory_.get());
     a.scales = reinterpret_cast<float*>(memory_.get() + codes);
     a.less = reinterpret_cast<int32_t*>(memory_.get() + codes + 4 * scales);

@@ -9,7 +9,9 @@ namespace edgewise {
 class Scratch {
  public:
   void resize(int64_t bytes) {
-    memory_.resize(static_cast<size_t>(bytes) + kLine);
+    const size_t needed = static_cast<size_t>(bytes) + kLine;
+    // Never smaller: growing again would clear it again.
+    if (memory_.size() < needed) memory_.resize(needed);
     at_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + kLine - 1) / kLine * kLine);
   }
   template <class T>
