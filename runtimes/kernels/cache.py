@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact.pages import PAGE_TOKENS, PAGES_VERSION
-from edge.errors import ContextExceeded, EngineError, EngineFailed, InvalidArgument
+from edge.errors import EngineError, EngineFailed
 from runtimes.kernels.pool import Bytes
 from runtimes.kernels.pools import Pools
 from runtimes.kernels.token_bytes import TokenBytes, token_bytes
+from runtimes.kv_data import check_context, check_header, check_range, split_header
 from runtimes.protocol import LayerGroup
 
 NO_PAGE = -1
@@ -60,7 +61,7 @@ class CpuCache:
 
     def truncate(self, length: int) -> None:
         """See `Cache.truncate`."""
-        self._check_range(0, length)
+        check_range(0, length, self._length)
         self._check_remembered(length)
         if length == 0:
             self.close()
@@ -82,7 +83,7 @@ class CpuCache:
 
     def fork(self, length: int) -> CpuCache:
         """See `Cache.fork`; the pages are shared until one of the two writes."""
-        self._check_range(0, length)
+        check_range(0, length, self._length)
         self._check_remembered(length)
         other = CpuCache(self._pools, self._context)
         blocks = blocks_of(length)
@@ -100,7 +101,7 @@ class CpuCache:
         Raises:
             EngineError: a window has forgotten some of the tokens.
         """
-        self._check_range(start, stop)
+        check_range(start, stop, self._length)
         parts = [json.dumps(self._header(start, stop)).encode() + b"\n"]
         for i, table in enumerate(self.tables):
             for block, first, last in _spans(start, stop):
@@ -117,21 +118,10 @@ class CpuCache:
         Raises:
             InvalidArgument: it is no export of this model, or does not follow on the tokens held.
         """
-        line, _, body = data.partition(b"\n")
-        try:
-            header = json.loads(line)
-            start, stop = int(header["start"]), int(header["stop"])
-        except (ValueError, KeyError, TypeError, OverflowError):
-            raise InvalidArgument(
-                "the KV data has no header; give the bytes that Cache.export returned"
-            ) from None
+        header, start, stop, body = split_header(data)
         spec = self._pools.spec
         expected = (stop - start) * spec.layers * spec.kv_heads * self._tokens.nbytes
-        if header != self._header(start, stop) or start != self._length or len(body) != expected:
-            raise InvalidArgument(
-                f"KV data {header} with {len(body)} bytes does not follow on {self._length} tokens of this model "
-                f"({self._header(start, stop)}, {expected} bytes); export it from the same artifact"
-            )
+        check_header(header, self._header(start, stop), body, expected, self._length)
         self.reserve(stop - start)
         at = 0
         for i, group in enumerate(self._pools.groups):
@@ -166,12 +156,7 @@ class CpuCache:
         Raises:
             ContextExceeded
         """
-        needed = self._length + tokens
-        if needed > self._context:
-            raise ContextExceeded(
-                f"{needed} tokens ({self._length} held, {tokens} more) do not fit the context of {self._context}; "
-                "shorten the prompt, reset the conversation or load with a larger context"
-            )
+        needed = check_context(self._length, tokens, self._context)
         return max(0, blocks_of(needed) - self._blocks)
 
     @property
@@ -263,10 +248,6 @@ class CpuCache:
         spec = self._pools.spec
         shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
         return {"type": self._pools.kind, "pages": PAGES_VERSION, **shape, "start": start, "stop": stop}
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self._length:
-            raise InvalidArgument(f"tokens [{start}, {stop}) are not among the {self._length} held")
 
 
 def reserve(wants: list[tuple[CpuCache, int]]) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import Artifact, kv_groups
-from edge.errors import ContextExceeded, EngineFailed, InvalidArgument, MemoryExceeded
+from edge.errors import EngineFailed, MemoryExceeded
 from runtimes.budget import Budget
+from runtimes.kv_data import check_context, check_header, check_range, split_header
 from runtimes.protocol import LayerGroup
 
 BLOCK = 128
@@ -81,12 +82,7 @@ class OnnxRuntimeCache:
         Raises:
             ContextExceeded
         """
-        needed = self._length + tokens
-        if needed > self._context:
-            raise ContextExceeded(
-                f"{needed} tokens ({self._length} held, {tokens} more) do not fit the context of {self._context}; "
-                "shorten the prompt, reset the conversation or load with a larger context"
-            )
+        needed = check_context(self._length, tokens, self._context)
         if needed <= self._capacity:
             return self._capacity
         ahead = max(needed, self._capacity + self._capacity // _AHEAD)
@@ -112,7 +108,7 @@ class OnnxRuntimeCache:
 
     def truncate(self, length: int) -> None:
         """See `Cache.truncate`."""
-        self._check_range(0, length)
+        check_range(0, length, self._length)
         self._length = length
 
     def advance(self, tokens: int) -> None:
@@ -121,7 +117,7 @@ class OnnxRuntimeCache:
 
     def fork(self, length: int) -> OnnxRuntimeCache:
         """See `Cache.fork`."""
-        self._check_range(0, length)
+        check_range(0, length, self._length)
         other = OnnxRuntimeCache(self._artifact, self._context, self._budget)
         other.reserve(length)
         for mine, theirs in zip(self._buffers, other._buffers, strict=True):
@@ -131,7 +127,7 @@ class OnnxRuntimeCache:
 
     def export(self, start: int, stop: int) -> bytes:
         """See `Cache.export`: a line of JSON, then each layer's keys and values, float32 little-endian."""
-        self._check_range(start, stop)
+        check_range(start, stop, self._length)
         parts = [buffer[:, :, start:stop].astype("<f4", copy=False) for buffer in self._buffers]
         header = json.dumps(self._header(start, stop)).encode() + b"\n"
         return header + b"".join(part.tobytes() for part in parts)
@@ -142,20 +138,9 @@ class OnnxRuntimeCache:
         Raises:
             InvalidArgument: it is no export of this model, or does not follow on the tokens held.
         """
-        line, _, body = data.partition(b"\n")
-        try:
-            header = json.loads(line)
-            start, stop = int(header["start"]), int(header["stop"])
-        except (ValueError, KeyError, TypeError):
-            raise InvalidArgument(
-                "the KV data has no header; give the bytes that Cache.export returned"
-            ) from None
+        header, start, stop, body = split_header(data)
         expected = self._bytes(stop - start)
-        if header != self._header(start, stop) or start != self._length or len(body) != expected:
-            raise InvalidArgument(
-                f"KV data {header} with {len(body)} bytes does not follow on {self._length} tokens of this model "
-                f"({self._header(start, stop)}, {expected} bytes); export it from the same artifact"
-            )
+        check_header(header, self._header(start, stop), body, expected, self._length)
         self.reserve(stop - start)
         parts = np.frombuffer(body, "<f4").reshape(
             len(self._buffers), 1, self._spec.kv_heads, stop - start, -1
@@ -203,7 +188,3 @@ class OnnxRuntimeCache:
         spec = self._spec
         shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
         return {"type": "float32", **shape, "start": start, "stop": stop}
-
-    def _check_range(self, start: int, stop: int) -> None:
-        if not 0 <= start <= stop <= self._length:
-            raise InvalidArgument(f"tokens [{start}, {stop}) are not among the {self._length} held")
