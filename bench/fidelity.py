@@ -69,14 +69,7 @@ def _compare(
             for i, path in enumerate(paths)
         ]
         ids = shared_tokens(models, held_out_text(), tokens)
-        found = [Divergence() for _ in models[1:]]
-        passes = [log_probabilities(model, ids) for model in models]
-        with tqdm(total=tokens, desc="compare", unit=" tokens", disable=None) as bar:
-            for start, chunk in zip(range(0, tokens, CHUNK), zip(*passes, strict=True), strict=True):
-                reference = chunk[0]
-                for divergence, model in zip(found, chunk[1:], strict=True):
-                    divergence.add(reference, model, ids[start + 1 : start + len(reference) + 1])
-                bar.update(len(reference))
+        found = divergences(models, ids)
         return {
             "tokens": tokens,
             "text": {"source": "pydoc_data.topics", "from": HELD_OUT, "python": platform.python_version()},
@@ -111,6 +104,19 @@ def shared_tokens(models: Sequence[edge.Model], text: str, count: int) -> list[i
                 "compare artifacts of one model"
             )
     return ids
+
+
+def divergences(models: Sequence[edge.Model], ids: Sequence[int]) -> list[Divergence]:
+    """How far each model but the first is from the first, over `ids`, with a progress bar."""
+    found = [Divergence() for _ in models[1:]]
+    passes = [log_probabilities(model, ids) for model in models]
+    with tqdm(total=len(ids), desc="compare", unit=" tokens", disable=None) as bar:
+        for start, chunk in zip(range(0, len(ids), CHUNK), zip(*passes, strict=True), strict=True):
+            reference = chunk[0]
+            for divergence, model in zip(found, chunk[1:], strict=True):
+                divergence.add(reference, model, ids[start + 1 : start + len(reference) + 1])
+            bar.update(len(reference))
+    return found
 
 
 def log_probabilities(model: edge.Model, ids: Sequence[int]) -> Iterator[LogProbabilities]:

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 import edge
-from bench.divergence import Divergence
-from bench.fidelity import CHUNK, log_probabilities
+from bench.fidelity import divergences, shared_tokens
 from bench.text import HELD_OUT, held_out_text
 from edge.artifact import Artifact, ModelSpec, Variant, open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
-from edge.errors import EdgeError, InvalidArgument
+from edge.errors import EdgeError
 from export.architecture.decoder import describe
 from export.folder import write_text
 from export.graph.builder import Value
@@ -112,16 +110,7 @@ def measure(path: Path, kinds: tuple[str, ...], tokens: int, threads: int) -> li
         artifact = with_float_activations(open_artifact(path), Path(folder) / "float.edge")
         engines = [_Engine(artifact, threads, tokens, None, kind) for kind in ("fp32", *kinds)]
         models = [edge.Model(artifact, engine) for engine in engines]
-        ids = models[0].encode(held_out_text())[:tokens]
-        if len(ids) < tokens:
-            raise InvalidArgument(f"--tokens is {tokens}, and the text has {len(ids)}; give fewer")
-        found = [Divergence() for _ in kinds]
-        passes = [log_probabilities(model, ids) for model in models]
-        with tqdm(total=tokens, desc="compare", unit=" tokens", disable=None) as bar:
-            for start, chunk in zip(range(0, tokens, CHUNK), zip(*passes, strict=True), strict=True):
-                for divergence, other in zip(found, chunk[1:], strict=True):
-                    divergence.add(chunk[0], other, ids[start + 1 : start + len(other) + 1])
-                bar.update(len(chunk[0]))
+        found = divergences(models, shared_tokens(models[:1], held_out_text(), tokens))
         for model in models:
             model.close()
     return [
