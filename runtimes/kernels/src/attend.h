@@ -26,7 +26,9 @@ inline void cap_scores(float* scores, int width, float shift, float cap) {
 
 // Weights of one row in a page from its scores: 2^(score - maximum) for keys [first, last), 0 elsewhere below `width`, a
 // multiple of 16.
-inline void soften(float* scores, int first, int last, int width, float* maximum, float* sum) {
+template <bool whole_page>
+void soften(float* scores, int first, int last, int width, float* maximum, float* sum) {
+  if (whole_page) width = kPageTokens;
   constexpr float lowest = -__builtin_inff();
   for (int k = 0; k < first; ++k) scores[k] = lowest;
   for (int k = last; k < width; ++k) scores[k] = lowest;
@@ -74,13 +76,14 @@ void attend_page(const Page& page, int rows, const Queries& queries, const int* 
       break;
   }
   const int64_t stride = state_stride(s.value_dim);
+  const auto soften_row = width == kPageTokens ? soften<true> : soften<false>;
   for (int r = 0; r < rows; ++r) {
     float *row = scores + r * kPageTokens, *to = partial + r * stride + stride - kStateEnd;
     if (first[r] < last[r]) {
       // What the center adds is the same for all keys: without a limit it changes nothing but the maximum.
       const float shift = page.center ? dot(queries.floats + r * s.dim, page.center, s.dim) : 0.0f;
       if (page.cap > 0) cap_scores(row, width, shift, page.cap);
-      soften(row, first[r], last[r], width, to, to + 1);
+      soften_row(row, first[r], last[r], width, to, to + 1);
       if (!(page.cap > 0)) *to += shift;
     } else {
       __builtin_memset(row, 0, sizeof(float) * width);

@@ -25,7 +25,9 @@ void score_codes(const Page& page, const Activations& queries, int width, float*
 }
 
 // Codes of one row's weights times the scales of values; returns their unit. Minus the sum of the codes goes to `less`.
-inline float encode_weights(const float* weights, const float* scales, int width, int8_t* codes, int32_t* less) {
+template <bool whole_page>
+float encode_weights(const float* weights, const float* scales, int width, int8_t* codes, int32_t* less) {
+  if (whole_page) width = kPageTokens;
   Vector products[kPageTokens / kVector];
   Integers tops = {};
   for (int k = 0; k < width; k += kVector) {
@@ -46,8 +48,7 @@ inline float encode_weights(const float* weights, const float* scales, int width
     Integers code = bits_of(products[k / kVector] * inverse + kRounder) - kRounderBits;
     if (none) code = Integers{};
     if (kPlanes == 1) {
-      // The byte's bits, as a number that a signed byte holds.
-      Lanes::store_bytes(codes + k, whole(code << 24 >> 24));
+      Lanes::store_bytes(codes + k, whole(code));
     } else {
       Lanes::store_bytes(codes + k, whole(code >> 1));
       Lanes::store_bytes(codes + kPageTokens + k, whole(code & 1));
@@ -107,9 +108,10 @@ void add_value_codes(const Page& page, int rows, int width, const float* weights
     for (int line = 0; line < 2 * kPageTokens; line += 64)
       __builtin_prefetch(reinterpret_cast<const char*>(all_scales) + page.ahead + line, 0, 2);
     for (int k = 0; k < width; ++k) scales[k] = from_bfloat16(all_scales[k]);
+    const auto encode_row = width == kPageTokens ? encode_weights<true> : encode_weights<false>;
     for (int r = 0; r < rows; ++r)
-      factors[r] = encode_weights(weights + r * kPageTokens, scales, width, codes + r * kPlanes * kPageTokens,
-                                  bits == 4 ? less + r : nullptr);
+      factors[r] = encode_row(weights + r * kPageTokens, scales, width, codes + r * kPlanes * kPageTokens,
+                              bits == 4 ? less + r : nullptr);
     const int begin = group * s.value_group / kPanelRows;
     const int end = (group + 1) * s.value_group / kPanelRows < s.value_panels ? (group + 1) * s.value_group / kPanelRows
                                                                                : s.value_panels;

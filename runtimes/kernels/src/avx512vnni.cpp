@@ -61,7 +61,7 @@ struct Lanes {
   }
   static int32_t sum(Whole v) { return Lanes256::sum(_mm256_add_epi32(_mm512_castsi512_si256(v), upper(v))); }
   static void store_bytes(int8_t* p, Whole v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
   }
 
   static constexpr int offset(int) { return 0; }

@@ -63,8 +63,8 @@ struct LanesNeon {
   static int32_t highest(Whole v) { return vmaxvq_s32(v); }
   static int32_t sum(Whole v) { return vaddvq_s32(v); }
   static void store_bytes(int8_t* p, Whole v) {
-    const int16x4_t shorts = vqmovn_s32(v);
-    const int8x8_t bytes = vqmovn_s16(vcombine_s16(shorts, shorts));
+    const int16x4_t shorts = vmovn_s32(v);
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(shorts, shorts));
     __builtin_memcpy(p, &bytes, 4);
   }
 };

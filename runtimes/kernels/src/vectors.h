@@ -2,7 +2,7 @@
 // its `Lanes`: nothing here may be shared between sets, or the linker could keep the copy that this CPU cannot run.
 //
 // Lanes offers, as its own types Real and Whole: highest(v), and fold(v), which adds halves to halves, of floats;
-// highest(v) and sum(v) of integers, and store_bytes(p, v), of numbers that a byte holds.
+// highest(v) and sum(v) of integers, and store_bytes(p, v), of their lowest bytes.
 
 constexpr int kVector = Lanes::vector_bytes / 4;
 
