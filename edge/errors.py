@@ -20,7 +20,7 @@ EdgeError
 │   └── EngineFailed
 ├── CapacityError            it does not fit; nothing was written
 │   ├── ContextExceeded      more tokens than the context holds
-│   └── MemoryExceeded       more KV than the budget holds
+│   └── MemoryBudgetError    more memory than there is, or than the budget holds
 ├── StorageError             the disk is full or refuses the write
 └── Cancelled                a run was cancelled by its caller
 
@@ -110,8 +110,8 @@ class ContextExceeded(CapacityError):
     """More tokens than the context holds."""
 
 
-class MemoryExceeded(CapacityError):
-    """More KV memory than the budget holds."""
+class MemoryBudgetError(CapacityError):
+    """More memory than there is, or than the budget holds."""
 
 
 class StorageError(EdgeError):

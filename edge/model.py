@@ -12,12 +12,14 @@ from edge.artifact import Artifact, ModelSpec, open_artifact
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
 from edge.generate import Generation, Limits, checked_tokens
-from edge.memory.available import available_bytes
+from edge.memory.admission import admit
+from edge.memory.needs import Needs
+from edge.memory.plan import Plan
 from edge.sampling import SAMPLING_NAMES, Sampling
 from edge.session import Session
 from edge.template import ChatTemplate
 from edge.tokenizer import Tokenizer
-from runtimes.protocol import Engine, Logits, Step
+from runtimes.protocol import Engine, Grant, Logits, Step
 
 PARAMETERS = ("max_tokens", *SAMPLING_NAMES, "stop", "ignore_eos")
 
@@ -29,9 +31,13 @@ class Model:
         ArtifactError: its tokenizer or generation defaults cannot be used.
     """
 
-    def __init__(self, artifact: Artifact, engine: Engine, load_s: float = 0.0) -> None:
+    def __init__(
+        self, artifact: Artifact, engine: Engine, plan: Plan | None = None, load_s: float = 0.0
+    ) -> None:
         self.artifact = artifact
         self.engine = engine
+        self.plan = plan
+        """What it was admitted with; None where the engine was opened by hand."""
         self.load_s = load_s
         """Seconds from the call of `load` to here."""
         self._end_ids = _end_ids(artifact.generation)
@@ -196,25 +202,35 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     kv: str | None = None,
+    memory: int | str = "auto",
+    sessions: int = 1,
 ) -> Model:
     """Load the artifact at `path`.
 
     `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
-    cores available; `context` to the model's own, in tokens. `kv` is what keys and values are kept as: fp32, fp16, int8
-    or int4, by default what the engine is best at.
+    cores available; `context` to as many tokens as fit, the model's own at most. `kv` is what keys and values are
+    kept as: fp32, fp16, int8 or int4, by default what the engine is best at. `memory` is what all of this may take, in
+    bytes or as "6GiB"; "auto" is what there is. `sessions` conversations of `context` tokens are planned for at once.
 
     Raises:
-        ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryExceeded
+        ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryBudgetError
     """
-    from runtimes import open_engine  # engines are looked for when one is opened, not on import
+    # Engines are looked for when one is opened, not on import.
+    from runtimes import open_engine
 
     start = time.perf_counter()
     artifact = open_artifact(path)
-    # What is left beside the weights: a conversation that outgrows it is refused, not killed.
-    budget = max(0, available_bytes() - artifact.manifest.weight_bytes)
-    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv_budget=budget, kv=kv)
+    plans: list[Plan] = []
+
+    def grant(name: str, kind: str) -> Grant:
+        needs = Needs.of_artifact(artifact.manifest, name, kind)
+        plan = admit(needs, memory, context, sessions)
+        plans.append(plan)
+        return Grant(plan.context, plan.kv_budget)
+
+    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv=kv, admit=grant)
     try:
-        model = Model(artifact, opened)
+        model = Model(artifact, opened, plans[-1] if plans else None)
     except BaseException:
         opened.close()
         raise

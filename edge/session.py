@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from edge.errors import EngineError
+from edge.memory.needs import PREFILL_SLICE
 from runtimes.protocol import Cache, CancelToken, Engine, Logits, Step
 
 
@@ -44,10 +45,10 @@ class Session:
         The last token of the prompt is never kept: its logits are wanted.
 
         Raises:
-            MemoryExceeded: nothing has changed.
+            MemoryBudgetError: nothing has changed.
         """
         if self.cache is not None and len(prompt) > len(self.tokens):
-            self.cache.reserve(len(prompt) - len(self.tokens))
+            self.cache.reserve(self._slice(len(prompt) - len(self.tokens)))
         self.truncate(self.common(prompt[:-1]))
         if self.cache is None:
             self.cache = self.engine.new_cache()
@@ -56,9 +57,22 @@ class Session:
     def run(self, tokens: Sequence[int], cancel: CancelToken) -> Logits:
         """Run `tokens` behind those held; float32 logits [vocab] behind the last.
 
+        Sliding windows forget between slices: a long prompt needs no more of their pages than a slice does.
+
         Raises:
-            Cancelled, CapacityError, EngineFailed: what is held has not changed.
+            Cancelled, CapacityError, EngineFailed: of what was not finished nothing is held.
         """
+        step = self._slice(len(tokens))
+        for start in range(0, len(tokens), step):
+            last = self._run(tokens[start : start + step], cancel)
+        return last
+
+    def _slice(self, tokens: int) -> int:
+        """How many of `tokens` are run at once."""
+        windows = any(group.window for group in self.engine.kv)
+        return min(tokens, PREFILL_SLICE) if windows else tokens
+
+    def _run(self, tokens: Sequence[int], cancel: CancelToken) -> Logits:
         if self.cache is None:
             self.cache = self.engine.new_cache()
         try:

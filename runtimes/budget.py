@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edge.errors import MemoryExceeded
+from edge.errors import MemoryBudgetError
 
 
 class Budget:
@@ -19,12 +19,12 @@ class Budget:
         """Take `nbytes` more.
 
         Raises:
-            MemoryExceeded: they are not there; nothing was taken.
+            MemoryBudgetError: they are not there; nothing was taken.
         """
         with self._lock:
             if self.limit is not None and self.taken + nbytes > self.limit:
                 free = max(0, self.limit - self.taken)
-                raise MemoryExceeded(
+                raise MemoryBudgetError(
                     f"{what} needs {nbytes / 2**20:.1f} MiB of KV memory, {free / 2**20:.1f} MiB are left of "
                     f"{self.limit / 2**20:.1f} MiB; shorten the prompt or close other conversations"
                 )

@@ -46,7 +46,7 @@ class Cache(Protocol):
 
         Raises:
             ContextExceeded: the context does not hold them.
-            MemoryExceeded: the budget does not hold them. In both cases nothing has changed.
+            MemoryBudgetError: the budget does not hold them. In both cases nothing has changed.
         """
 
     def truncate(self, length: int) -> None:
@@ -107,6 +107,14 @@ class CancelToken:
                 abort()
 
 
+@dataclass(frozen=True)
+class Grant:
+    """What an engine may take: tokens of a sequence, and bytes of KV in all; None is no limit."""
+
+    context: int
+    kv_budget: int | None
+
+
 class Engine(Protocol):
     """Runs one model."""
 
@@ -131,7 +139,7 @@ class Engine(Protocol):
             For each step float32 logits of shape [len(logits_at), vocab].
 
         Raises:
-            ContextExceeded, MemoryExceeded: before anything is written, for all steps.
+            ContextExceeded, MemoryBudgetError: before anything is written, for all steps.
             Cancelled: the cancel token was set; the caches of unfinished steps are as before.
             EngineFailed: the engine refused.
         """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge.artifact import Artifact
 from edge.errors import EngineError, EngineTooOld, InvalidArgument, KernelsMissing
 from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
-from runtimes.protocol import Engine
+from runtimes.protocol import Engine, Grant
 from runtimes.threads import default_threads
 
 ENGINES: dict[str, type[OnnxRuntimeEngine]] = {
@@ -22,6 +24,7 @@ def open_engine(
     context: int | None = None,
     kv_budget: int | None = None,
     kv: str | None = None,
+    admit: Callable[[str, str], Grant] | None = None,
 ) -> Engine:
     """Open the artifact's variant for `engine`; `auto` takes the fastest that can be opened here.
 
@@ -32,6 +35,8 @@ def open_engine(
         context: tokens a sequence may have, at most the model's own context, which is the default.
         kv_budget: bytes that all caches together may take; None is no limit.
         kv: what keys and values are kept as: fp32, fp16, int8 or int4; None is the engine's default.
+        admit: asked with the engine's name and its type of KV before anything is loaded; what it grants takes the
+            place of `context` and `kv_budget`, and what it raises is passed on.
 
     Raises:
         InvalidArgument, MissingExtra, EngineError, ArtifactError
@@ -47,8 +52,11 @@ def open_engine(
     names = [name for name in ENGINES if name in held] if engine == "auto" else [engine]
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
+        grant = Grant(context or longest, kv_budget)
+        if admit is not None:
+            grant = admit(name, ENGINES[name].kv_type(kv))
         try:
-            opened = ENGINES[name](artifact, threads or default_threads(), context or longest, kv_budget, kv)
+            opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
         except (KernelsMissing, EngineTooOld) as e:
             # What is not installed here is passed over; anything else that goes wrong is told.
             refusal = refusal or e

@@ -26,6 +26,9 @@ THEIRS = {"edge": SLIM, "runtimes": SLIM, "boards": SLIM, "export": EXPORT}
 LAZY = {
     ("edge/cli/export.py", "export"),
     ("edge/cli/convert.py", "export"),
+    ("edge/cli/plan.py", "export"),
+    # Where the extra `gpu` brought it.
+    ("edge/memory/gpu.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
 }
 

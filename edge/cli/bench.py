@@ -47,6 +47,7 @@ def command(
     threads: int | None,
     context: int | None,
     kv: str | None,
+    memory: int | str,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -69,7 +70,7 @@ def command(
             raise InvalidArgument(f"{name} is {value}; give {least} or more")
     import edge
 
-    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory) as model:
         if prompt_tokens + decode_tokens > model.engine.context:
             raise InvalidArgument(
                 f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones are more than the context "

@@ -42,6 +42,7 @@ def command(
     threads: int | None,
     context: int | None,
     kv: str | None,
+    memory: int | str,
     **sampling: Any,
 ) -> None:
     """Talk with a model. Earlier turns stay in its memory and are not read again.
@@ -57,7 +58,7 @@ def command(
 
     interactive = sys.stdin.isatty()
     reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
-    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory) as model:
         remark_passed_over(model.engine)
         chat = model.chat(system=system, **sampling)
         if interactive:

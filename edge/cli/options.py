@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from edge.artifact.pages import KV_NAMES
+from edge.memory.size import parse_size
 
 ENGINES = ("auto", "cpu", "onnxruntime")
 """What `edge.load` takes; spelled out, since help needs no engine imported."""
@@ -38,11 +39,25 @@ class ArtifactPath(click.Path):
         return found or [CompletionItem(incomplete, type="dir")]
 
 
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A size in memory, such as 6GiB, as bytes; `auto` stays as it is where that is offered."""
+
+    name = "size"
+
+    def __init__(self, *, auto: bool = False) -> None:
+        self._auto = auto
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Bytes; InvalidArgument where it is no size."""
+        text = str(value)
+        return text if self._auto and text == "auto" else parse_size(text)
+
+
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
 
 
 def engine_options(command: F) -> F:
-    """Add --engine, --threads, --context and --kv: what `edge.load` takes."""
+    """Add --engine, --threads, --context, --kv and --memory: what `edge.load` takes."""
     return _add(
         command,
         click.option(
@@ -60,12 +75,20 @@ def engine_options(command: F) -> F:
             "--context",
             type=int,
             metavar="N",
-            help="Longest conversation in tokens.  [default: what the model allows]",
+            help="Longest conversation in tokens.  [default: what the model and the memory allow]",
         ),
         click.option(
             "--kv",
             type=click.Choice(tuple(KV_NAMES)),
             help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: fp32]",
+        ),
+        click.option(
+            "--memory",
+            type=Size(auto=True),
+            default="auto",
+            show_default=True,
+            metavar="SIZE",
+            help="What all of it may take, such as 6GiB; auto: what there is.",
         ),
     )
 

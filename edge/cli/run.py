@@ -38,6 +38,7 @@ def command(
     threads: int | None,
     context: int | None,
     kv: str | None,
+    memory: int | str,
     as_json: bool,
     quiet: bool,
     **sampling: Any,
@@ -58,7 +59,7 @@ def command(
         raise InvalidArgument('the prompt is empty; give one with --prompt "..." or on stdin')
     import edge
 
-    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv) as model:
+    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory) as model:
         if not (quiet or as_json):
             remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.open import open_checkpoint
+from export.checkpoint.spec import read_spec
 from export.checkpoint.tensor import LazyTensor
 from export.checkpoint.text import TextFiles
 
-__all__ = ["Checkpoint", "LazyTensor", "TextFiles", "open_checkpoint"]
+__all__ = ["Checkpoint", "LazyTensor", "TextFiles", "open_checkpoint", "read_spec"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,13 @@ def open_hub(hub_id: str, progress: Progress | None = None) -> Checkpoint:
     return replace(checkpoint, provenance=provenance)
 
 
-def download(repository: str, revision: str | None, progress: Progress) -> Path:
-    """Fetch the files an export needs and return their folder in the hub's cache; errors as `open_hub`."""
+def download(
+    repository: str, revision: str | None, progress: Progress, wanted: Sequence[str] = WANTED
+) -> Path:
+    """Fetch `wanted`, by default what an export needs; the folder in the hub's cache. Errors as `open_hub`."""
     hub, errors = dependency("huggingface_hub"), dependency("huggingface_hub.errors")
     try:
-        return _fetch(hub, errors, repository, revision, progress)
+        return _fetch(hub, errors, repository, revision, progress, wanted)
     except errors.GatedRepoError as e:
         raise CheckpointNotFound(
             f"{repository}: the repository is gated; accept its terms on the hub and set HF_TOKEN"
@@ -91,9 +93,11 @@ def download(repository: str, revision: str | None, progress: Progress) -> Path:
         ) from e
 
 
-def _fetch(hub: Any, errors: Any, repository: str, revision: str | None, progress: Progress) -> Path:
+def _fetch(
+    hub: Any, errors: Any, repository: str, revision: str | None, progress: Progress, wanted: Sequence[str]
+) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT") or None
-    options = {"repo_id": repository, "allow_patterns": WANTED, "endpoint": endpoint}
+    options = {"repo_id": repository, "allow_patterns": list(wanted), "endpoint": endpoint}
     try:
         files = hub.snapshot_download(**options, revision=revision, dry_run=True, tqdm_class=_bar(_Meter()))
     except errors.DryRunError:

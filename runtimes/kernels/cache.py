@@ -254,7 +254,7 @@ def reserve(wants: list[tuple[CpuCache, int]]) -> None:
     """Room for so many tokens more in each cache of one engine, or in none.
 
     Raises:
-        ContextExceeded, MemoryExceeded
+        ContextExceeded, MemoryBudgetError
     """
     counts = [cache.wanted(tokens) for cache, tokens in wants]
     copies = _copies([cache for cache, tokens in wants if tokens])

@@ -8,7 +8,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import MemoryExceeded
+from edge.errors import MemoryBudgetError
 
 Bytes = NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ class PagePool:
     At most `limit` bytes, None is as many as the machine has.
 
     Raises:
-        MemoryExceeded: the system has no addresses for so little as 64 pages.
+        MemoryBudgetError: the system has no addresses for so little as 64 pages.
     """
 
     def __init__(self, page_bytes: int, limit: int | None = None) -> None:
@@ -85,7 +85,7 @@ def _reserved(page_bytes: int, limit: int | None) -> mmap.mmap:
             return mmap.mmap(-1, pages * page_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
         except (OSError, ValueError, OverflowError) as e:
             if pages <= _LEAST_PAGES:
-                raise MemoryExceeded(
+                raise MemoryBudgetError(
                     f"the system refuses {pages * page_bytes / 2**20:.1f} MiB of addresses for the KV cache ({e}); "
                     "raise the limit on the process's address space (ulimit -v)"
                 ) from None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edge.artifact import KvGroup, ModelSpec
 from edge.artifact.pages import head_page_bytes
-from edge.errors import MemoryExceeded
+from edge.errors import MemoryBudgetError
 from runtimes.budget import Budget
 from runtimes.kernels.pool import PagePool
 
@@ -16,7 +16,7 @@ class Pools:
     """Pools in the order of `groups`. Taking and giving is safe from several threads.
 
     Raises:
-        MemoryExceeded: there are no addresses for them.
+        MemoryBudgetError: there are no addresses for them.
     """
 
     def __init__(self, spec: ModelSpec, groups: Sequence[KvGroup], budget: Budget) -> None:
@@ -42,12 +42,12 @@ class Pools:
         """So many pages of each pool, or none at all.
 
         Raises:
-            MemoryExceeded: the budget or the pools do not hold them; nothing was taken.
+            MemoryBudgetError: the budget or the pools do not hold them; nothing was taken.
         """
         with self._lock:
             for pool, count in zip(self.of, counts, strict=True):
                 if count > pool.free:
-                    raise MemoryExceeded(
+                    raise MemoryBudgetError(
                         f"{what} needs {count} pages of KV, {pool.free} of {len(pool.array)} are free; "
                         "shorten the prompt or close other conversations"
                     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import Artifact, kv_groups
-from edge.errors import EngineFailed, MemoryExceeded
+from edge.errors import EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
 from runtimes.kv_data import check_context, check_header, check_range, split_header
 from runtimes.protocol import LayerGroup
@@ -92,7 +92,7 @@ class OnnxRuntimeCache:
         """Make room for `capacity` tokens in all, a layer at a time.
 
         Raises:
-            MemoryExceeded: the budget or the system refuses; what is held has not changed.
+            MemoryBudgetError: the budget or the system refuses; what is held has not changed.
         """
         if capacity <= self._capacity:
             return
@@ -102,7 +102,7 @@ class OnnxRuntimeCache:
             self._move(capacity, self._length)
         except MemoryError:
             self._budget.give(more)
-            raise MemoryExceeded(
+            raise MemoryBudgetError(
                 f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
             ) from None
 

@@ -45,7 +45,7 @@ class OnnxRuntimeEngine:
             EngineError, ArtifactError, MissingExtra
         """
         variant = artifact.variant(self.name)
-        self.kv = kv_groups(artifact.spec, self.name, self._kv_type(kv))
+        self.kv = kv_groups(artifact.spec, self.name, self.kv_type(kv))
         self._ort = onnxruntime()
         check_version(self._ort.__version__, variant.requires)
         options = self._options(artifact, variant, threads)
@@ -84,15 +84,22 @@ class OnnxRuntimeEngine:
         past = {f"past.{layer}.{kind}": cache for layer in range(spec.layers) for kind in ("key", "value")}
         return {"seqlens_k": (1,), "total_sequence_length": (1,), **past}
 
-    def _kv_type(self, kv: str | None) -> str:
+    @classmethod
+    def kv_type(cls, kv: str | None) -> str:
+        """The type of keys and values that goes by the name `kv`; None is the default.
+
+        Raises:
+            InvalidArgument: there is none.
+            EngineError: this engine does not keep them so.
+        """
         if kv is None:
-            return self.kv_types[0]
+            return cls.kv_types[0]
         if kv not in KV_NAMES:
             raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
-        if KV_NAMES[kv] not in self.kv_types:
-            able = ", ".join(name for name, kind in KV_NAMES.items() if kind in self.kv_types)
+        if KV_NAMES[kv] not in cls.kv_types:
+            able = ", ".join(name for name, kind in KV_NAMES.items() if kind in cls.kv_types)
             raise EngineError(
-                f"the {self.name} engine keeps KV as {able}, not {kv}; choose that, or engine cpu"
+                f"the {cls.name} engine keeps KV as {able}, not {kv}; choose that, or engine cpu"
             )
         return KV_NAMES[kv]
 

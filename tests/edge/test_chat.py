@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.chat import Chat
-from edge.errors import ArtifactError, ContextExceeded, InvalidArgument, MemoryExceeded
+from edge.errors import ArtifactError, ContextExceeded, InvalidArgument, MemoryBudgetError
 from edge.model import Model
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import CHATML, DROPS_THOUGHTS, byte_level_json, sentencepiece_json, toy_model
@@ -231,7 +231,7 @@ def test_an_answer_that_fails_changes_nothing(text: str) -> None:
     list(chat.send("hello", max_tokens=8))
     assert chat.cache is not None
     before = chat.messages, chat.cache.length
-    with pytest.raises(MemoryExceeded):
+    with pytest.raises(MemoryBudgetError):
         list(chat.send(text))
     assert (chat.messages, chat.cache.length) == before
     answer = chat.send("x", max_tokens=2)

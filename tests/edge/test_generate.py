@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.errors import ContextExceeded, EngineFailed, InvalidArgument, MemoryExceeded
+from edge.errors import ContextExceeded, EngineFailed, InvalidArgument, MemoryBudgetError
 from edge.generate import Timings
 from edge.model import Model
 from tests.edge.toy_engine import BYTES_PER_TOKEN, ToyEngine
@@ -302,7 +302,7 @@ def test_an_error_in_the_middle_gives_the_memory_back_and_keeps_the_text() -> No
     model = toy_model(engine={"kv_tokens": 6})
     generation = model.generate(PROMPT, ignore_eos=True)
     tokens = []
-    with pytest.raises(MemoryExceeded):
+    with pytest.raises(MemoryBudgetError):
         tokens.extend(generation.tokens())
     assert len(generation.token_ids) == 3
     assert (generation.finish_reason, engine_of(model).nbytes) == (None, 0)
@@ -311,7 +311,7 @@ def test_an_error_in_the_middle_gives_the_memory_back_and_keeps_the_text() -> No
 
 def test_memory_that_does_not_suffice_for_the_prompt() -> None:
     model = toy_model(engine={"kv_tokens": 3})
-    with pytest.raises(MemoryExceeded):
+    with pytest.raises(MemoryBudgetError):
         list(model.generate(PROMPT))
     assert (engine_of(model).ran, engine_of(model).nbytes) == (0, 0)
 

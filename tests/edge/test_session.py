@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.errors import ContextExceeded, MemoryExceeded
+from edge.errors import ContextExceeded, MemoryBudgetError
 from edge.session import Session
 from runtimes.protocol import CancelToken, Logits, Step
 from tests.edge.toy_engine import ToyEngine
@@ -37,7 +37,7 @@ def test_room_that_is_not_there_changes_nothing() -> None:
     session = Session(ToyEngine(vocab=9, context=8, kv_tokens=6))
     session.rewind_to([1, 2, 3])
     session.run([1, 2, 3], CancelToken())
-    with pytest.raises(MemoryExceeded):
+    with pytest.raises(MemoryBudgetError):
         session.rewind_to([1, 5, 6, 7, 8, 4, 4])
     with pytest.raises(ContextExceeded):
         session.rewind_to([1] * 9)

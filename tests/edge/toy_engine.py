@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.errors import Cancelled, ContextExceeded, EngineError, EngineFailed, MemoryExceeded
+from edge.artifact import KvGroup
+from edge.errors import Cancelled, ContextExceeded, EngineError, EngineFailed, MemoryBudgetError
 from runtimes.protocol import CancelToken, LayerGroup, Logits, Step
 
 BYTES_PER_TOKEN = 16
@@ -33,6 +34,7 @@ class ToyEngine:
     isa: str = ""
     passed_over: str = ""
     threads: int = 1
+    kv: tuple[KvGroup, ...] = ()
     weight_bytes: int = 0
     ran: int = 0
     closed: bool = False
@@ -102,7 +104,7 @@ class ToyCache:
         if wanted > self.room:
             taken = self.engine.nbytes // BYTES_PER_TOKEN - self.room
             if self.engine.kv_tokens is not None and taken + wanted > self.engine.kv_tokens:
-                raise MemoryExceeded(f"{wanted} tokens, the budget holds {self.engine.kv_tokens}")
+                raise MemoryBudgetError(f"{wanted} tokens, the budget holds {self.engine.kv_tokens}")
             self.room = wanted
 
     def truncate(self, length: int) -> None:

@@ -81,7 +81,11 @@ class ToyArtifact:
     generation: dict[str, Any] = field(default_factory=lambda: {"eos_token_id": [2]})
     path: Path = Path("toy.edge")
     vocab_size: int = 0
-    manifest: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(weight_bytes=10))
+    weight_bytes: int = 10
+
+    @property
+    def manifest(self) -> SimpleNamespace:
+        return SimpleNamespace(weight_bytes=self.weight_bytes, spec=self.spec, recipe={"weights": "int4"})
 
     @property
     def spec(self) -> ModelSpec:

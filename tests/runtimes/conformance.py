@@ -15,7 +15,7 @@ from edge.errors import (
     EngineError,
     EngineFailed,
     InvalidArgument,
-    MemoryExceeded,
+    MemoryBudgetError,
 )
 from runtimes import Cache, CancelToken, Engine, Logits, Step
 
@@ -201,9 +201,9 @@ class EngineConformance:
         tokens, cache = text(900), engine.new_cache()
         run(engine, cache, tokens[:200])
         before = cache.nbytes
-        with pytest.raises(MemoryExceeded, match="MiB"):
+        with pytest.raises(MemoryBudgetError, match="MiB"):
             run(engine, cache, tokens[200:])
-        with pytest.raises(MemoryExceeded):
+        with pytest.raises(MemoryBudgetError):
             cache.reserve(700)
         assert (cache.length, cache.nbytes) == (200, before)
         self.same(run(engine, cache, tokens[200:220]), fresh(open_engine(), tokens[:220])[200:])
@@ -213,7 +213,7 @@ class EngineConformance:
         probe.reserve(300)
         engine = open_engine(kv_budget=probe.nbytes)
         small, large = engine.new_cache(), engine.new_cache()
-        with pytest.raises(MemoryExceeded):
+        with pytest.raises(MemoryBudgetError):
             engine.run([Step(text(10), small, []), Step(text(300), large, [])])
         assert (small.length, large.length, small.nbytes + large.nbytes) == (0, 0, 0)
 

@@ -20,10 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.artifact import open_artifact
-from edge.errors import ArtifactCorrupt, EngineError, EngineTooOld, InvalidArgument, KernelsMissing
+from edge.errors import (
+    ArtifactCorrupt,
+    EngineError,
+    EngineTooOld,
+    InvalidArgument,
+    KernelsMissing,
+    MemoryBudgetError,
+)
+from edge.memory.needs import Needs
+from edge.session import Session
 from runtimes import Engine, Step, open_engine
 from runtimes.kernels import library
 from runtimes.kernels.library import load_library
+from runtimes.protocol import CancelToken
 from tests.runtimes.conformance import CancelAtCall, EngineConformance, OpenEngine, fresh, run, text
 
 
@@ -123,6 +133,30 @@ def test_the_same_tokens_give_the_same_bits(engines: dict[str, list[Engine]], da
         loaded.use("auto")
         cache.close()
     assert np.array_equal(np.concatenate(parts), expected)
+
+
+def test_a_long_prompt_has_room_in_what_a_plan_gives_a_window(
+    kernels: None, export_cpu: Callable[..., Path]
+) -> None:
+    """Of a window a plan counts what a slice of the prompt needs, however long the prompt is."""
+    config = {"model_type": "mistral", "sliding_window": 24, "max_position_embeddings": 4096}
+    open_engine = opener(export_cpu("long-window", config))
+    prompt = text(3000)
+    expected = fresh(open_engine(), prompt)[-1]
+    engine = open_engine()
+    needs = Needs(spec=engine._artifact.spec, weights=0, engine="cpu", groups=engine.kv)
+    budget = needs.kv(len(prompt) + 500)
+    assert budget == needs.kv(1500) < needs.kv(1000) * 3 // 2
+    small = open_engine(kv_budget=budget)
+    with pytest.raises(MemoryBudgetError):
+        fresh(small, prompt)
+    session = Session(small)
+    assert session.rewind_to(prompt) == 0
+    assert np.array_equal(session.run(prompt, CancelToken()), expected)
+    longer = [*prompt, *text(500, seed=1)]
+    assert session.rewind_to(longer) == 3000
+    assert np.array_equal(session.run(longer[3000:], CancelToken()), fresh(open_engine(), longer)[-1])
+    assert session.tokens == longer
 
 
 def test_more_threads_than_the_kernels_take(kernels: None, artifact: Path) -> None:

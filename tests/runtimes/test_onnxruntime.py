@@ -18,7 +18,7 @@ from edge.errors import (
     EngineFailed,
     EngineTooOld,
     InvalidArgument,
-    MemoryExceeded,
+    MemoryBudgetError,
     MissingExtra,
 )
 from export.graph.attention import OLDEST_FOR_WINDOWS
@@ -196,7 +196,7 @@ def test_memory_that_the_system_refuses_is_given_back_to_the_budget(
         return allocate(capacity)
 
     monkeypatch.setattr(cache, "_empty", empty)
-    with pytest.raises(MemoryExceeded, match="system refused"):
+    with pytest.raises(MemoryBudgetError, match="system refused"):
         cache.reserve(200)
     assert (cache.length, cache._budget.taken) == (100, taken)
     rest = run(engine, cache, tokens[100:])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from edge.artifact import open_artifact
 from edge.artifact.pages import KV_NAMES, KV_TYPES, PAGE_TOKENS, head_page_bytes
-from edge.errors import EngineError, InvalidArgument, MemoryExceeded
+from edge.errors import EngineError, InvalidArgument, MemoryBudgetError
+from edge.memory.needs import Needs
 from export import export
 from runtimes import Engine, Step, open_engine
 from runtimes.kernels.pool import PagePool
@@ -53,6 +54,16 @@ class TestFloat16(TestFloat32):
 
 class TestInt4(TestFloat32):
     kv = "int4"
+
+
+@pytest.mark.parametrize("kv", KV_NAMES)
+def test_a_plan_knows_the_bytes(paged: OpenEngine, kv: str) -> None:
+    engine = paged(kv=kv)
+    needs = Needs(spec=engine._artifact.spec, weights=0, engine="cpu", groups=engine.kv)
+    cache = engine.new_cache()
+    for tokens in (1, 63, 1, 64, 71):
+        run(engine, cache, text(tokens))
+        assert cache.nbytes == needs.kv(cache.length)
 
 
 def test_types_come_near_each_other(paged: OpenEngine) -> None:
@@ -155,7 +166,7 @@ def test_a_copy_that_does_not_fit_is_an_error_before_anything_is_written(paged: 
     trunk = engine.new_cache()
     run(engine, trunk, text(100))
     branch = trunk.fork(90)
-    with pytest.raises(MemoryExceeded):
+    with pytest.raises(MemoryBudgetError):
         run(engine, branch, [5])
     assert (branch.length, trunk.length) == (90, 100)
     trunk.close()
@@ -246,7 +257,7 @@ def test_a_pool_that_is_full(paged: OpenEngine, monkeypatch: pytest.MonkeyPatch)
     before = used(engine)
     pool = engine._pools.of[0]
     monkeypatch.setattr(type(pool), "free", property(lambda self: 1))
-    with pytest.raises(MemoryExceeded, match=r"needs 2 pages of KV, 1 of \d+ are free"):
+    with pytest.raises(MemoryBudgetError, match=r"needs 2 pages of KV, 1 of \d+ are free"):
         run(engine, cache, text(150))
     assert (cache.length, used(engine)) == (100, before)
 
@@ -292,7 +303,7 @@ def test_a_budget_bounds_the_addresses() -> None:
 
 def test_a_process_that_may_not_have_many_addresses() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("MemoryExceeded the system refuses 1024.0 MiB of addresses")
+    assert done.stdout.startswith("MemoryBudgetError the system refuses 1024.0 MiB of addresses")
     assert "ulimit -v" in done.stdout
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.memory.available import available_bytes
+from edge.memory.probe import available_bytes, probe
 
 GB = 1 << 30
 MEMINFO = f"MemTotal: {32 << 20} kB\nMemFree: {1 << 20} kB\nMemAvailable: {20 << 20} kB\n"
@@ -78,3 +78,35 @@ def test_this_machine() -> None:
 
 def test_a_system_without_proc(tmp_path: Path) -> None:
     assert available_bytes(tmp_path) > 0
+
+
+def test_what_the_machine_is(tmp_path: Path) -> None:
+    swaps = (
+        "Filename Type Size Used Priority\n"
+        "/dev/zram0 partition 4194304 1048576 5\n"
+        "/dev/nvme0n1p3 partition 8388608 0 -2\n"
+        "/swap\\040file file 1048576 1048576 -3"
+    )
+    machine = probe(
+        tree(
+            tmp_path,
+            {
+                "proc/swaps": swaps,
+                "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+                "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0",
+                "proc/self/cgroup": V2,
+                **v2("/a/b", 8 * GB, 5 * GB),
+            },
+        )
+    )
+    assert (machine.total, machine.available, machine.cgroup_limit) == (32 * GB, 3 * GB, 8 * GB)
+    assert (machine.zram_free, machine.swap_free) == (3 * GB, 8 * GB)
+    assert machine.board == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert machine.unified
+
+
+def test_no_limit_is_none(tmp_path: Path) -> None:
+    machine = probe(tree(tmp_path, {"proc/self/cgroup": V1, **v1("/a/b", NO_LIMIT_V1, 5 * GB)}))
+    assert machine.cgroup_limit is None
+    assert not machine.unified
+    assert machine.board == ""

@@ -1,0 +1,159 @@
+"""`edge plan`: what a model needs of memory, beside what there is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from edge.artifact import MANIFEST, open_artifact
+from edge.artifact.pages import KV_NAMES
+from edge.cli.extra import needs_exporter
+from edge.cli.options import ArtifactPath, Size
+from edge.cli.output import output_options, print_json, print_table
+from edge.errors import InvalidArgument
+from edge.memory.needs import Needs
+from edge.memory.plan import Plan, make_plan
+from edge.memory.probe import Memory, probe
+from edge.memory.suggest import suggestions
+from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
+
+_MIB = 1 << 20
+_BAR = 40
+
+
+@click.command("plan")
+@click.argument("source", metavar="SRC|ARTIFACT", type=ArtifactPath())
+@click.option(
+    "--memory", type=Size(), metavar="SIZE", help="Memory to plan for, such as 6GiB.  [default: what is here]"
+)
+@click.option("--context", type=int, metavar="N", help="Tokens of a conversation.  [default: as many as fit]")
+@click.option(
+    "--sessions", type=int, default=1, show_default=True, metavar="N", help="Conversations at once."
+)
+@click.option("--kv", type=click.Choice(tuple(KV_NAMES)), help="What the KV cache holds.  [default: int8]")
+@click.option(
+    "--weights",
+    type=click.Choice(WEIGHTS),
+    help="How weights would be stored.  [default: int4; of an artifact, what it holds]",
+)
+@output_options
+def command(
+    source: Path,
+    memory: int | None,
+    context: int | None,
+    sessions: int,
+    kv: str | None,
+    weights: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show what a model needs of memory, part by part, and whether it fits. Nothing is loaded.
+
+    SRC is a config.json, the folder it is in, a GGUF file or a hub id, of which no weights are fetched; ARTIFACT needs
+    its manifest only. Where more is asked for than fits, the choices that would make it fit are listed. Exits with 0
+    either way.
+
+    \b
+    Example:
+      edge plan smollm2.edge
+      edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --memory 6GiB --context 32768 --kv int8
+    """
+    here = probe() if memory is None else None
+    needs = _needs(source, kv, weights)
+    plan = make_plan(needs, here.available if here is not None else memory or 0, context, sessions)
+    if as_json:
+        print_json(plan.to_json() | ({} if here is None else {"machine": asdict(here)}))
+    elif not quiet:
+        _print(plan, here)
+
+
+def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
+    folder = source.parent if source.name == MANIFEST else source
+    kind = None if kv is None else KV_NAMES[kv]
+    if (folder / MANIFEST).is_file():
+        manifest = open_artifact(folder, check_files=False).manifest
+        spec, held = manifest.spec, {variant.engine for variant in manifest.variants}
+        engine = "cpu" if "cpu" in held else "onnxruntime"
+        if weights is None:
+            _check_kv(kv, engine)
+            return Needs.of_artifact(manifest, engine, kind)
+    else:
+        with needs_exporter("plan"):
+            spec = import_module("export.checkpoint").read_spec(source)
+    weights = weights or "int4"
+    _check_kv(kv, engine_for(weights))
+    return Needs.of(spec, weight_bytes(spec, weights), weights, engine_for(weights), kind)
+
+
+def _check_kv(kv: str | None, engine: str) -> None:
+    if kv not in (None, "fp32") and engine != "cpu":
+        raise InvalidArgument(
+            f"--kv {kv} needs engine cpu, and this is for engine onnxruntime, whose stock operators keep fp32; "
+            "drop --kv, or take int4 or int8 weights"
+        )
+
+
+def _print(plan: Plan, here: Memory | None) -> None:
+    required, spec = plan.required, plan.needs.spec
+    whole = max(1, required.total)
+    rows = [
+        ("weights", required.weights, f"{spec.parameters / 1e6:.0f} M parameters"),
+        ("KV cache", required.kv, _kv_words(plan)),
+        ("workspace", required.workspace, "a prefill chunk, logits, rotary tables"),
+        ("runtime", required.runtime, "Python, ONNX Runtime, tokenizer"),
+        ("prefix cache", required.prefix_cache, ""),
+        ("reserve", required.reserve, "left to the system"),
+    ]
+    print_table(
+        [
+            ("part", "MiB", "", ""),
+            *((name, _mib(nbytes), words, _bar(nbytes, whole)) for name, nbytes, words in rows if nbytes),
+            ("needed", _mib(required.total)),
+            ("there is", _mib(plan.available), _place(here)),
+        ],
+        right=(1,),
+    )
+    click.echo()
+    click.echo(_verdict(plan))
+
+
+def _kv_words(plan: Plan) -> str:
+    many = f"{plan.sessions} conversations of " if plan.sessions > 1 else ""
+    name = next(name for name, kind in KV_NAMES.items() if kind == plan.needs.kv_type)
+    return f"{many}{plan.context} tokens in {name}, {plan.needs.kv_bytes_per_token} bytes each"
+
+
+def _place(here: Memory | None) -> str:
+    if here is None:
+        return "as asked"
+    parts = [here.board or "this machine"]
+    if here.unified:
+        parts.append("shared with the GPU")
+    if here.cgroup_limit is not None:
+        parts.append(f"cgroup limit {_mib(here.cgroup_limit)} MiB")
+    if here.swap_free or here.zram_free:
+        parts.append("swap not counted")
+    return ", ".join(parts)
+
+
+def _verdict(plan: Plan) -> str:
+    longest = plan.needs.spec.context
+    if plan.fits:
+        most = "all that the model takes" if plan.max_context == longest else f"the model takes {longest}"
+        return f"fits; the largest context that fits is {plan.max_context} tokens ({most})"
+    lines = [f"does not fit: {_mib(plan.required.total - plan.available)} MiB are missing"]
+    lines += [f"  would fit: {suggestion.text}" for suggestion in suggestions(plan)]
+    if len(lines) == 1:
+        lines.append("  no choice of KV, weights, sessions and context makes it fit; take a smaller model")
+    return "\n".join(lines)
+
+
+def _bar(nbytes: int, whole: int) -> str:
+    return "█" * max(1, round(_BAR * nbytes / whole))
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / _MIB:.1f}"

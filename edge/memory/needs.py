@@ -1,0 +1,101 @@
+"""What a model needs of memory, part by part, before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups
+
+CHUNK = 128
+"""Tokens of a prefill call; a test holds it to the engines' own."""
+PREFILL_SLICE = 1024
+"""Tokens after which a prefill lets sliding windows forget."""
+_MIB = 1 << 20
+_SYSTEM_PAGE = 4096
+# Measured, see docs/memory.md: an empty process with all libraries, and the tokenizer for each token it knows.
+_RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
+# What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
+_STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2, "fp32": 0.2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """A model on an engine, with KV kept as `groups` say; all sizes in bytes."""
+
+    spec: ModelSpec
+    weights: int
+    """All of them, with the engine's copies: weights that are mapped and dropped are read again for every token."""
+    engine: str
+    groups: tuple[KvGroup, ...]
+
+    @classmethod
+    def of(cls, spec: ModelSpec, weights: int, kind: str, engine: str, kv: str | None = None) -> Needs:
+        """Of `weights` bytes stored as `kind` (int4, int8, fp16, fp32).
+
+        KV is of type `kv` (float32, float16, int8, int4), or the engine's default.
+        """
+        copies = 0.0 if engine == "cpu" else _STOCK_COPIES.get(kind, max(_STOCK_COPIES.values()))
+        groups = kv_groups(spec, engine, kv)
+        return cls(spec=spec, weights=int(weights * (1 + copies)), engine=engine, groups=groups)
+
+    @classmethod
+    def of_artifact(cls, manifest: Manifest, engine: str, kv: str | None = None) -> Needs:
+        """Of an artifact's weights on `engine`."""
+        return cls.of(manifest.spec, manifest.weight_bytes, str(manifest.recipe.get("weights")), engine, kv)
+
+    def with_kv(self, kind: str) -> Needs:
+        """The same with KV of another type."""
+        return replace(self, groups=kv_groups(self.spec, self.engine, kind))
+
+    @property
+    def kv_type(self) -> str:
+        """What keys and values are kept as."""
+        return self.groups[0].type
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """One more token over all layers."""
+        return sum(group.bytes_per_token for group in self.groups)
+
+    def kv(self, context: int) -> int:
+        """One conversation of `context` tokens: whole pages, and of a sliding window no more than it keeps."""
+        return sum(_group_bytes(group, context) for group in self.groups)
+
+    def workspace(self, context: int) -> int:
+        """A prefill chunk in flight, the logits, and the rotary tables as far as `context` reaches."""
+        spec = self.spec
+        widths = (
+            4 * spec.hidden_size
+            + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
+            + 2 * spec.intermediate_size
+        )
+        return 4 * (CHUNK * widths + 2 * spec.vocab_size + context * spec.head_dim)
+
+    @property
+    def runtime(self) -> int:
+        """Interpreter, libraries and tokenizer."""
+        return _RUNTIME + _TOKENIZER_PER_TOKEN * self.spec.vocab_size
+
+
+def largest_context(needs: Needs, free: int, sessions: int) -> int:
+    """Tokens that each of `sessions` conversations can have where `free` bytes hold them and the workspace."""
+
+    def fits(context: int) -> bool:
+        return sessions * needs.kv(context) + needs.workspace(context) <= free
+
+    low, high = 0, needs.spec.context
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _group_bytes(group: KvGroup, context: int) -> int:
+    tokens = context
+    if group.window:
+        # Whole pages, so one more than the window fills; what a slice adds is forgotten behind it.
+        tokens = min(context, group.window + PREFILL_SLICE + group.page_tokens)
+    page = group.bytes_per_token * group.page_tokens
+    if group.page_tokens > 1:
+        page = -(-page // _SYSTEM_PAGE) * _SYSTEM_PAGE
+    return -(-tokens // group.page_tokens) * page

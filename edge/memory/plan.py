@@ -1,0 +1,124 @@
+"""The plan: what a model needs beside what there is, made before anything is loaded and used for admission."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge.errors import InvalidArgument, MemoryBudgetError
+from edge.memory.needs import Needs, largest_context
+
+_MIB = 1 << 20
+_LEAST_RESERVE, _MOST_RESERVE, _RESERVE_PART = 32 * _MIB, 512 * _MIB, 20
+LEAST_CONTEXT = 256
+"""Tokens below which no conversation is worth a load; the model's own context where that is shorter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Required:
+    """Bytes by what they are for."""
+
+    weights: int
+    kv: int
+    workspace: int
+    runtime: int
+    prefix_cache: int
+    reserve: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`required` beside `available`, both in bytes, for `sessions` conversations of `context` tokens each."""
+
+    needs: Needs
+    available: int
+    context: int
+    sessions: int
+    required: Required
+    max_context: int
+    """Tokens that each conversation could have; 0 where not even the weights fit."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is enough."""
+        return self.required.total <= self.available
+
+    @property
+    def kv_budget(self) -> int:
+        """Bytes that all KV may take: what everything else leaves."""
+        return max(0, self.available - self.required.total + self.required.kv)
+
+    def check(self) -> None:
+        """Raises MemoryBudgetError where the plan does not fit, with its numbers and what would."""
+        if self.fits:
+            return
+        from edge.memory.suggest import suggestions
+
+        r = self.required
+        what = f"{self.sessions} conversations" if self.sessions > 1 else "a conversation"
+        would = "; ".join(s.text for s in suggestions(self)) or "free memory, or take a smaller model"
+        raise MemoryBudgetError(
+            f"{what} of {self.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
+            f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, "
+            f"reserve {_mib(r.reserve)}) and there are {_mib(self.available)}; what would fit: {would}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Sizes in bytes, context in tokens."""
+        from edge.memory.suggest import suggestions
+
+        return {
+            "fits": self.fits,
+            "available_bytes": self.available,
+            "required_bytes": {**asdict(self.required), "total": self.required.total},
+            "engine": self.needs.engine,
+            "kv": self.needs.kv_type,
+            "kv_bytes_per_token": self.needs.kv_bytes_per_token,
+            "context": self.context,
+            "sessions": self.sessions,
+            "max_context": self.max_context,
+            "suggestions": [s.to_json() for s in ([] if self.fits else suggestions(self))],
+        }
+
+
+def make_plan(needs: Needs, available: int, context: int | None = None, sessions: int = 1) -> Plan:
+    """The plan for `context` tokens, by default as many as fit, and the least that is worth it where none do.
+
+    Raises:
+        InvalidArgument: `context` is not from 1 to the model's, `sessions` or `available` below 1.
+    """
+    longest = needs.spec.context
+    if context is not None and not 1 <= context <= longest:
+        raise InvalidArgument(f"context is {context}; this model takes from 1 to {longest} tokens")
+    if sessions < 1:
+        raise InvalidArgument(f"sessions is {sessions}; give 1 or more")
+    if available < 1:
+        raise InvalidArgument(f"memory is {available} bytes; give 1 or more, such as 6GiB")
+    reserve = min(_MOST_RESERVE, max(_LEAST_RESERVE, available // _RESERVE_PART))
+    most = largest_context(needs, available - needs.weights - needs.runtime - reserve, sessions)
+    chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
+    required = Required(
+        weights=needs.weights,
+        kv=sessions * needs.kv(chosen),
+        workspace=needs.workspace(chosen),
+        runtime=needs.runtime,
+        prefix_cache=0,
+        reserve=reserve,
+    )
+    return Plan(
+        needs=needs,
+        available=available,
+        context=chosen,
+        sessions=sessions,
+        required=required,
+        max_context=most,
+    )
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / _MIB:.0f}"

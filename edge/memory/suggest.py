@@ -1,0 +1,100 @@
+"""Which choice, or which few together, would make a plan fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from edge.artifact.pages import KV_NAMES
+from edge.memory.needs import Needs
+from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
+from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
+
+_USER_NAMES = {kind: name for name, kind in KV_NAMES.items()}
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """Changes to a plan, such as {"kv": "int4"}, and what it then needs, in bytes."""
+
+    change: dict[str, str | int]
+    required: int
+    available: int
+
+    @property
+    def text(self) -> str:
+        """As a person would say it."""
+        what = " and ".join(f"{name} {value}" for name, value in self.change.items())
+        return f"{what} ({self.required / _MIB:.0f} MiB)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Sizes in bytes."""
+        return {"change": self.change, "required_bytes": self.required, "available_bytes": self.available}
+
+
+def suggestions(plan: Plan) -> list[Suggestion]:
+    """What would fit, of each choice the least change: more together only where no fewer do."""
+    for count in range(1, len(_CHOICES) + 1):
+        found = [s for names in combinations(_CHOICES, count) for s in _together(plan, names)]
+        if found:
+            return found
+    return []
+
+
+def _together(plan: Plan, names: tuple[str, ...]) -> Iterator[Suggestion]:
+    """The first variation of the choices `names`, all made, that fits."""
+    variations: list[tuple[dict[str, str | int], Plan]] = [({}, plan)]
+    for name in names:
+        variations = [
+            ({**change, name: value}, changed)
+            for change, before in variations
+            for value, changed in _CHOICES[name](before)
+        ]
+    for change, changed in variations:
+        if changed.fits:
+            yield Suggestion(change=change, required=changed.required.total, available=plan.available)
+            return
+
+
+def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    if plan.needs.engine != "cpu":
+        return  # the stock operators keep float32 only
+    for kind in ("int8", "int4"):
+        needs = plan.needs.with_kv(kind)
+        if needs.kv_bytes_per_token < plan.needs.kv_bytes_per_token:
+            yield _USER_NAMES[kind], make_plan(needs, plan.available, plan.context, plan.sessions)
+
+
+def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    for weights in reversed(WEIGHTS):
+        nbytes = weight_bytes(plan.needs.spec, weights)
+        kv = plan.needs.kv_type if engine_for(weights) == plan.needs.engine else None
+        # A few percent are what blocks and zero points make, not another type.
+        if nbytes < 0.8 * plan.needs.weights:
+            needs = Needs.of(plan.needs.spec, nbytes, weights, engine_for(weights), kv)
+            yield weights, make_plan(needs, plan.available, plan.context, plan.sessions)
+
+
+def _sessions(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    others = plan.required.total - plan.required.kv
+    most = (plan.available - others) // max(1, plan.needs.kv(plan.context))
+    if max(1, most) < plan.sessions:
+        yield max(1, most), make_plan(plan.needs, plan.available, plan.context, max(1, most))
+
+
+def _context(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    most = plan.max_context
+    if min(LEAST_CONTEXT, plan.needs.spec.context) <= most < plan.context:
+        yield most, make_plan(plan.needs, plan.available, most, plan.sessions)
+
+
+# In the order in which they are made: weights decide about the engine, and so about KV; all others about the context.
+_CHOICES: dict[str, Callable[[Plan], Iterator[tuple[str | int, Plan]]]] = {
+    "weights": _weights,
+    "kv": _kv,
+    "sessions": _sessions,
+    "context": _context,
+}

@@ -1,0 +1,179 @@
+"""`edge plan`: what is printed, to the letter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.cli import plan as plan_module
+from edge.memory.probe import Memory
+from tests.edge.cli.artifacts import write_windowed
+from tests.edge.cli.conftest import Ended
+from tests.export.small import small_checkpoint
+
+Run = Callable[..., Ended]
+GIB = 1 << 30
+
+R1_CONFIG = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_act": "silu",
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "max_position_embeddings": 131072,
+    "rope_theta": 10000,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+FITS = """\
+part          MiB
+weights     953.8  1777 M parameters                       ███████████████████████
+KV cache    233.0  16384 tokens in int8, 14896 bytes each  ██████
+workspace    21.9  a prefill chunk, logits, rotary tables  █
+runtime     231.4  Python, ONNX Runtime, tokenizer         ██████
+reserve     204.8  left to the system                      █████
+needed     1644.9
+there is   4096.0  as asked
+
+fits; the largest context that fits is 131072 tokens (all that the model takes)
+"""
+FITS_NOT = """\
+part          MiB
+weights     953.8  1777 M parameters                                          ████████
+KV cache   3584.0  4 conversations of 32768 tokens in fp16, 28672 bytes each  █████████████████████████████
+workspace    29.9  a prefill chunk, logits, rotary tables                     █
+runtime     231.4  Python, ONNX Runtime, tokenizer                            ██
+reserve     153.6  left to the system                                         █
+needed     4952.7
+there is   3072.0  as asked
+
+does not fit: 1880.7 MiB are missing
+  would fit: kv int4 (2377 MiB)
+  would fit: sessions 1 (2265 MiB)
+  would fit: context 15616 (3068 MiB)
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "r1" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(R1_CONFIG))
+    return path
+
+
+def test_a_config_alone(run_edge: Run, config: Path) -> None:
+    options = ("--memory", "4GiB", "--context", "16384")
+    assert run_edge("plan", config, *options) == Ended(0, FITS, "")
+    assert run_edge("plan", config.parent, *options).out == FITS
+
+
+def test_what_would_fit(run_edge: Run, config: Path) -> None:
+    options = ("--memory", "3GiB", "--context", "32768", "--sessions", "4", "--kv", "fp16")
+    assert run_edge("plan", config, *options) == Ended(0, FITS_NOT, "")
+
+
+def test_json(run_edge: Run, config: Path) -> None:
+    report = run_edge("plan", config, "--memory", "1GiB", "--sessions", "2", "--json").json
+    assert set(report) == {
+        "fits",
+        "available_bytes",
+        "required_bytes",
+        "engine",
+        "kv",
+        "kv_bytes_per_token",
+        "context",
+        "sessions",
+        "max_context",
+        "suggestions",
+    }
+    required = report["required_bytes"]
+    parts = ["weights", "kv", "workspace", "runtime", "prefix_cache", "reserve"]
+    assert list(required) == [*parts, "total"]
+    assert required["total"] == sum(required[part] for part in parts)
+    assert (report["fits"], report["available_bytes"], report["max_context"]) == (False, GIB, 0)
+
+
+def test_an_artifact_needs_its_manifest_only(run_edge: Run, tmp_path: Path) -> None:
+    artifact = write_windowed(tmp_path / "windowed.edge")
+    (artifact / "onnxruntime" / "weights.bin").unlink()
+    report = run_edge("plan", artifact, "--memory", "1GiB", "--json").json
+    assert report["fits"]
+    assert report["engine"] == "onnxruntime"
+    assert report["kv_bytes_per_token"] == 768
+    assert run_edge("plan", artifact / "edge.json", "--memory", "1GiB", "--json").json == report
+
+
+def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Memory(
+        total=8 * GIB,
+        available=6 * GIB,
+        cgroup_limit=7 * GIB,
+        swap_free=0,
+        zram_free=4 * GIB,
+        board="NVIDIA Jetson Orin Nano",
+        unified=True,
+        gpus=(),
+    )
+    monkeypatch.setattr(plan_module, "probe", lambda: board)
+    out = run_edge("plan", config).out
+    where = "NVIDIA Jetson Orin Nano, shared with the GPU, cgroup limit 7168.0 MiB, swap not counted"
+    assert f"there is   6144.0  {where}" in out
+    machine = run_edge("plan", config, "--json").json["machine"]
+    assert (machine["unified"], machine["zram_free"], machine["gpus"]) == (True, 4 * GIB, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--memory", "lots"), "'lots' is no size; write for example 6GiB"),
+        (("--memory", "0"), "memory is 0 bytes; give 1 or more"),
+        (("--context", "0"), "context is 0; this model takes from 1 to 131072 tokens"),
+        (("--context", "200000"), "context is 200000; this model takes from 1 to 131072 tokens"),
+        (("--sessions", "-1"), "sessions is -1; give 1 or more"),
+        (
+            ("--weights", "fp16", "--kv", "int8"),
+            "--kv int8 needs engine cpu, and this is for engine onnxruntime",
+        ),
+    ],
+)
+def test_bad_values(run_edge: Run, config: Path, options: tuple[str, ...], message: str) -> None:
+    ended = run_edge("plan", config, *options)
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {message}")
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.json", None, "no such file or folder"),
+        ("empty/config.json", "", "config.json"),
+        ("list/config.json", "[]", "config.json"),
+        (
+            "other/config.json",
+            '{"model_type": "bert"}',
+            "model_type 'bert' is not an architecture Edgewise knows",
+        ),
+    ],
+)
+def test_bad_sources(run_edge: Run, tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.parent.mkdir()
+        path.write_text(content)
+    ended = run_edge("plan", path)
+    assert ended.code == 1
+    assert message in ended.err
+
+
+def test_a_checkpoint_folder(run_edge: Run, tmp_path: Path) -> None:
+    report = run_edge("plan", small_checkpoint(tmp_path / "small"), "--memory", "1GiB", "--json").json
+    assert report["fits"]

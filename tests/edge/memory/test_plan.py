@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.artifact import ModelSpec
+from edge.errors import InvalidArgument, MemoryBudgetError
+from edge.memory import needs as needs_module
+from edge.memory.needs import PREFILL_SLICE, Needs
+from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
+from edge.memory.suggest import suggestions
+from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
+from runtimes.onnxruntime.engine import CHUNK
+from tests.edge.memory.sizes import R1_DISTILL_QWEN_1_5B, SMOLLM2
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def needs(spec: ModelSpec = SMOLLM2, weights: str = "int4", kv: str | None = None) -> Needs:
+    return Needs.of(spec, weight_bytes(spec, weights), weights, engine_for(weights), kv)
+
+
+def test_the_chunk_is_the_engines() -> None:
+    assert needs_module.CHUNK == CHUNK
+    assert PREFILL_SLICE % CHUNK == 0
+
+
+def test_the_parts_of_a_plan() -> None:
+    plan = make_plan(needs(), 2 * GIB, 4096)
+    r = plan.required
+    assert plan.fits
+    assert r.kv == 64 * (4096 // 64) * plan.needs.kv_bytes_per_token + 64 * (-64 * 12060 % 4096)
+    assert r.total == r.weights + r.kv + r.workspace + r.runtime + r.prefix_cache + r.reserve
+    assert r.reserve == 2 * GIB // 20
+    assert plan.kv_budget == plan.available - r.total + r.kv
+    assert plan.max_context == SMOLLM2.context
+
+
+def test_a_board_of_eight_gigabytes_holds_the_type_specimen() -> None:
+    plan = make_plan(needs(R1_DISTILL_QWEN_1_5B), 6 * GIB)
+    assert plan.fits
+    assert plan.context == plan.max_context == R1_DISTILL_QWEN_1_5B.context
+    small = make_plan(needs(R1_DISTILL_QWEN_1_5B), 2 * GIB)
+    assert 32768 < small.context < R1_DISTILL_QWEN_1_5B.context
+
+
+def test_windows_need_no_more_than_they_keep() -> None:
+    spec = replace(SMOLLM2, windows=(512,) * 15 + (0,) * 15)
+    windowed = needs(spec)
+    full = needs()
+    most = 512 + PREFILL_SLICE + 64
+    assert windowed.kv(most) == pytest.approx(full.kv(most), rel=0.01)
+    assert windowed.kv(8192) == pytest.approx(full.kv(8192) / 2 + full.kv(most) / 2, rel=0.01)
+
+
+@given(
+    available=st.integers(1, 8 * GIB),
+    sessions=st.integers(1, 9),
+    kv=st.sampled_from(["float32", "float16", "int8", "int4"]),
+    spec=st.sampled_from([SMOLLM2, R1_DISTILL_QWEN_1_5B, replace(SMOLLM2, windows=(512,) * 30)]),
+)
+def test_the_largest_context_fits_and_one_more_token_does_not(
+    available: int, sessions: int, kv: str, spec: ModelSpec
+) -> None:
+    model = needs(spec, kv=kv)
+    most = make_plan(model, available, None, sessions).max_context
+    if most:
+        assert make_plan(model, available, most, sessions).fits
+    if most < spec.context:
+        assert not make_plan(model, available, most + 1, sessions).fits
+
+
+@given(
+    available=st.integers(1, 4 * GIB),
+    context=st.integers(1, 8192),
+    sessions=st.integers(1, 9),
+    weights=st.sampled_from(WEIGHTS),
+    kv=st.sampled_from(["float32", "float16", "int8", "int4"]),
+    spec=st.sampled_from([SMOLLM2, R1_DISTILL_QWEN_1_5B]),
+)
+def test_what_is_suggested_fits(
+    available: int, context: int, sessions: int, weights: str, kv: str, spec: ModelSpec
+) -> None:
+    plan = make_plan(
+        needs(spec, weights, kv if engine_for(weights) == "cpu" else None), available, context, sessions
+    )
+    if plan.fits:
+        return
+    for suggestion in suggestions(plan):
+        changed = applied(plan, suggestion.change)
+        assert changed.fits
+        assert changed.required.total == suggestion.required <= suggestion.available == available
+
+
+def applied(plan: Plan, change: dict[str, str | int]) -> Plan:
+    """The plan with the change of a suggestion, put together by hand."""
+    model = plan.needs
+    if "weights" in change:
+        kind = str(change["weights"])
+        model = Needs.of(model.spec, weight_bytes(model.spec, kind), kind, engine_for(kind), None)
+        if model.engine == plan.needs.engine:
+            model = model.with_kv(plan.needs.kv_type)
+    if "kv" in change:
+        model = model.with_kv(str(change["kv"]))
+    sessions, context = int(change.get("sessions", plan.sessions)), int(change.get("context", plan.context))
+    return make_plan(model, plan.available, context, sessions)
+
+
+@pytest.mark.parametrize(
+    ("available", "context", "sessions", "weights", "kv", "expected"),
+    [
+        (290, 8192, 1, "int4", None, [{"kv": "int4"}, {"context": 4928}]),
+        (380, 4096, 4, "int4", None, [{"kv": "int4"}, {"sessions": 3}, {"context": 3200}]),
+        (400, 2048, 1, "fp16", None, [{"weights": "int8"}]),
+        (
+            290,
+            8192,
+            1,
+            "int8",
+            None,
+            [{"weights": "int4", "kv": "int4"}, {"weights": "int4", "context": 4928}],
+        ),
+        (100, 8192, 1, "int4", None, []),
+    ],
+)
+def test_suggestions(
+    available: int,
+    context: int,
+    sessions: int,
+    weights: str,
+    kv: str | None,
+    expected: list[dict[str, str | int]],
+) -> None:
+    plan = make_plan(needs(SMOLLM2, weights, kv), available * MIB, context, sessions)
+    assert not plan.fits
+    found = [suggestion.change for suggestion in suggestions(plan)]
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_a_refusal_names_what_is_needed_what_there_is_and_what_would_fit() -> None:
+    with pytest.raises(
+        MemoryBudgetError,
+        match=r"a conversation of 8192 tokens needs \d+ MiB \(weights 72, KV 94, workspace \d+, runtime 124, "
+        r"reserve 32\) and there are 290; what would fit: kv int4 \(\d+ MiB\); context \d+ \(\d+ MiB\)",
+    ):
+        make_plan(needs(), 290 * MIB, 8192).check()
+    with pytest.raises(
+        MemoryBudgetError, match="there are 90; what would fit: free memory, or take a smaller"
+    ):
+        make_plan(needs(), 90 * MIB).check()
+
+
+def test_a_context_that_nobody_asked_for_is_not_made_tiny() -> None:
+    plan = make_plan(needs(), make_plan(needs(), 2 * GIB, 64).required.total - 2 * GIB // 20 + 32 * MIB)
+    assert 0 < plan.max_context < LEAST_CONTEXT
+    assert plan.context == LEAST_CONTEXT
+    assert not plan.fits
+
+
+@pytest.mark.parametrize(
+    ("available", "context", "sessions", "message"),
+    [
+        (GIB, 0, 1, "context is 0; this model takes from 1 to 8192 tokens"),
+        (GIB, -5, 1, "context is -5; this model takes from 1 to 8192 tokens"),
+        (GIB, 8193, 1, "context is 8193; this model takes from 1 to 8192 tokens"),
+        (GIB, None, 0, "sessions is 0; give 1 or more"),
+        (GIB, None, -1, "sessions is -1; give 1 or more"),
+        (0, None, 1, "memory is 0 bytes; give 1 or more, such as 6GiB"),
+    ],
+)
+def test_bad_values(available: int, context: int | None, sessions: int, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        make_plan(needs(), available, context, sessions)
