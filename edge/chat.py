@@ -65,7 +65,7 @@ class Chat:
         if len(prompt) > context:
             raise ContextExceeded(
                 f"with this message the chat has {len(prompt)} tokens and the context holds {context}; "
-                "send a shorter message, reset the chat, or load the model with a larger context"
+                "send a shorter message, reset the chat, or load the model with a larger context and memory for it"
             )
         self._answer = self._model.start(
             prompt,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.detokenizer import Detokenizer
-from edge.errors import Cancelled, ContextExceeded, InvalidArgument
+from edge.errors import Cancelled, ContextExceeded, InvalidArgument, MemoryBudgetError
 from edge.sampling import Sampler, Sampling
 from edge.session import Session
 from edge.stop import StopStrings
@@ -19,6 +19,8 @@ from edge.tokenizer import Tokenizer
 from runtimes.protocol import CancelToken, Logits
 
 FinishReason = Literal["stop", "length", "cancelled"]
+AtLimit = Literal["stop", "error"]
+"""What becomes of an answer where context or memory end: it stops with `length`, or an error is raised."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Limits:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     stop_ids: frozenset[int] = frozenset()
+    at_limit: AtLimit = "stop"
 
 
 class Generation:
@@ -51,7 +54,9 @@ class Generation:
     Raises:
         InvalidArgument: no prompt tokens, a token outside of the vocabulary, `max_tokens` below 1, an empty
             stop string.
-        ContextExceeded: the prompt has more tokens than the context holds.
+        ContextExceeded: the prompt has more tokens than the context holds; or, with the limit `error`, the answer
+            reached its end. What was said is kept.
+        MemoryBudgetError: there is no memory for the prompt; or, with the limit `error`, none for the next token.
     """
 
     def __init__(
@@ -70,10 +75,13 @@ class Generation:
         if len(prompt) > context:
             raise ContextExceeded(
                 f"the prompt has {len(prompt)} tokens and the context holds {context}; shorten the prompt, "
-                "or load the model with a larger context"
+                "or load the model with a larger context and memory for it"
             )
         # The last token of an answer is not run, so it needs no room in the context.
-        self._most = checked_max_tokens(limits.max_tokens, context - len(prompt) + 1)
+        room = context - len(prompt) + 1
+        self._most = checked_max_tokens(limits.max_tokens, room)
+        self._full_is_error = limits.at_limit == "error" and self._most == room != limits.max_tokens
+        self._at_limit = limits.at_limit
         self._stop_ids = limits.stop_ids
         self._stops = StopStrings(limits.stop)
         self._watched = bool(limits.stop)
@@ -179,6 +187,12 @@ class Generation:
                 return self._take(self._sampler.pick(logits, self._history), start, text)
             except Cancelled:
                 return None, self._end("cancelled")
+            except MemoryBudgetError:
+                # The text so far is an answer; without any there is nothing to stop.
+                if self._at_limit == "stop" and len(self._history) > len(self._prompt):
+                    return None, self._end("length")
+                self._release()
+                raise
             except BaseException:
                 self._release()
                 raise
@@ -214,6 +228,11 @@ class Generation:
         else:
             self._decode_s += elapsed
         self._pieces.append(piece)
+        if reason == "length" and self._full_is_error:
+            raise ContextExceeded(
+                f"the context of {self._session.engine.context} tokens is full after {count} tokens of the answer; "
+                "load with a larger context, set max_tokens, or let answers stop there (at_limit stop)"
+            )
         return id, piece + (self._end(reason) if reason else "")
 
     def _end(self, reason: FinishReason) -> str:

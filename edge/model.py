@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from edge.artifact import Artifact, ModelSpec, open_artifact
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
-from edge.generate import Generation, Limits, checked_tokens
+from edge.generate import AtLimit, Generation, Limits, checked_tokens
 from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan
@@ -32,13 +32,15 @@ class Model:
     """
 
     def __init__(
-        self, artifact: Artifact, engine: Engine, plan: Plan | None = None, load_s: float = 0.0
+        self, artifact: Artifact, engine: Engine, plan: Plan | None = None, at_limit: AtLimit = "stop"
     ) -> None:
         self.artifact = artifact
         self.engine = engine
         self.plan = plan
         """What it was admitted with; None where the engine was opened by hand."""
-        self.load_s = load_s
+        self.at_limit = at_limit
+        """What becomes of an answer where context or memory end: `stop` or `error`."""
+        self.load_s = 0.0
         """Seconds from the call of `load` to here."""
         self._end_ids = _end_ids(artifact.generation)
         self._special_tokens = _special_tokens(artifact.generation)
@@ -139,7 +141,7 @@ class Model:
         if len(tokens) > self.engine.context:
             raise ContextExceeded(
                 f"there are {len(tokens)} tokens and the context holds {self.engine.context}; pass fewer, "
-                "or load the model with a larger context"
+                "or load the model with a larger context and memory for it"
             )
         cache = self.engine.new_cache()
         try:
@@ -171,7 +173,12 @@ class Model:
             prompt,
             vocab=self.spec.vocab_size,
             sampling=sampling,
-            limits=Limits(max_tokens=parameters.get("max_tokens"), stop=stops, stop_ids=frozenset(ends)),
+            limits=Limits(
+                max_tokens=parameters.get("max_tokens"),
+                stop=stops,
+                stop_ids=frozenset(ends),
+                at_limit=self.at_limit,
+            ),
             on_end=on_end,
         )
 
@@ -204,6 +211,7 @@ def load(
     kv: str | None = None,
     memory: int | str = "auto",
     sessions: int = 1,
+    at_limit: AtLimit = "stop",
 ) -> Model:
     """Load the artifact at `path`.
 
@@ -212,12 +220,17 @@ def load(
     kept as: fp32, fp16, int8 or int4, by default what the engine is best at. `memory` is what all of this may take, in
     bytes or as "6GiB"; "auto" is what there is. `sessions` conversations of `context` tokens are planned for at once.
 
+    Where context or memory end in the middle of an answer, `at_limit` "stop" ends it with `finish_reason` `length`, and
+    "error" raises ContextExceeded or MemoryBudgetError; what was said is kept.
+
     Raises:
         ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryBudgetError
     """
     # Engines are looked for when one is opened, not on import.
     from runtimes import open_engine
 
+    if at_limit not in get_args(AtLimit):
+        raise InvalidArgument(f"at_limit is {at_limit!r}; choose one of {', '.join(get_args(AtLimit))}")
     start = time.perf_counter()
     artifact = open_artifact(path)
     plans: list[Plan] = []
@@ -228,9 +241,9 @@ def load(
         plans.append(plan)
         return Grant(plan.context, plan.kv_budget)
 
-    opened = open_engine(artifact, engine=engine, threads=threads, context=context, kv=kv, admit=grant)
+    opened = open_engine(artifact, engine=engine, threads=threads, kv=kv, admit=grant)
     try:
-        model = Model(artifact, opened, plans[-1] if plans else None)
+        model = Model(artifact, opened, plans[-1] if plans else None, at_limit)
     except BaseException:
         opened.close()
         raise

@@ -53,6 +53,7 @@ def open_engine(
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
         grant = Grant(context or longest, kv_budget)
+        artifact.variant(name)
         if admit is not None:
             grant = admit(name, ENGINES[name].kv_type(kv))
         try:

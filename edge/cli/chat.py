@@ -19,6 +19,7 @@ from edge.errors import CapacityError, InvalidArgument, OutputExists, StorageErr
 
 if TYPE_CHECKING:
     from edge.chat import Chat
+    from edge.generate import AtLimit
 
 HELP = """\
 /help        show this
@@ -43,6 +44,7 @@ def command(
     context: int | None,
     kv: str | None,
     memory: int | str,
+    at_limit: AtLimit,
     **sampling: Any,
 ) -> None:
     """Talk with a model. Earlier turns stay in its memory and are not read again.
@@ -58,7 +60,9 @@ def command(
 
     interactive = sys.stdin.isatty()
     reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
-    with edge.load(artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory) as model:
+    with edge.load(
+        artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory, at_limit=at_limit
+    ) as model:
         remark_passed_over(model.engine)
         chat = model.chat(system=system, **sampling)
         if interactive:

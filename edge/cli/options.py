@@ -50,14 +50,14 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Bytes; InvalidArgument where it is no size."""
         text = str(value)
-        return text if self._auto and text == "auto" else parse_size(text)
+        return "auto" if self._auto and text.lower() == "auto" else parse_size(text)
 
 
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
 
 
 def engine_options(command: F) -> F:
-    """Add --engine, --threads, --context, --kv and --memory: what `edge.load` takes."""
+    """Add --engine, --threads, --context, --kv, --memory and --at-limit: what `edge.load` takes."""
     return _add(
         command,
         click.option(
@@ -89,6 +89,13 @@ def engine_options(command: F) -> F:
             show_default=True,
             metavar="SIZE",
             help="What all of it may take, such as 6GiB; auto: what there is.",
+        ),
+        click.option(
+            "--at-limit",
+            type=click.Choice(["stop", "error"]),
+            default="stop",
+            show_default=True,
+            help="Where context or memory end in an answer: end it there, or fail.",
         ),
     )
 

@@ -11,9 +11,9 @@ import click
 from edge.artifact import MANIFEST, open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cli.extra import needs_exporter
-from edge.cli.options import ArtifactPath, Size
+from edge.cli.options import ENGINES, ArtifactPath, Size
 from edge.cli.output import output_options, print_json, print_table
-from edge.errors import InvalidArgument
+from edge.errors import EngineError, InvalidArgument
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.probe import Memory, probe
@@ -27,7 +27,12 @@ _BAR = 40
 @click.command("plan")
 @click.argument("source", metavar="SRC|ARTIFACT", type=ArtifactPath())
 @click.option(
-    "--memory", type=Size(), metavar="SIZE", help="Memory to plan for, such as 6GiB.  [default: what is here]"
+    "--memory",
+    type=Size(auto=True),
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory to plan for, such as 6GiB; auto: what is here.",
 )
 @click.option("--context", type=int, metavar="N", help="Tokens of a conversation.  [default: as many as fit]")
 @click.option(
@@ -42,7 +47,7 @@ _BAR = 40
 @output_options
 def command(
     source: Path,
-    memory: int | None,
+    memory: int | str,
     context: int | None,
     sessions: int,
     kv: str | None,
@@ -61,12 +66,12 @@ def command(
       edge plan smollm2.edge
       edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --memory 6GiB --context 32768 --kv int8
     """
-    here = probe() if memory is None else None
+    here = probe() if isinstance(memory, str) else None
     needs = _needs(source, kv, weights)
-    plan = make_plan(needs, here.available if here is not None else memory or 0, context, sessions)
+    plan = make_plan(needs, here.available if here is not None else int(memory), context, sessions)
     if as_json:
         print_json(plan.to_json() | ({} if here is None else {"machine": asdict(here)}))
-    elif not quiet:
+    else:
         _print(plan, here)
 
 
@@ -76,7 +81,10 @@ def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
     if (folder / MANIFEST).is_file():
         manifest = open_artifact(folder, check_files=False).manifest
         spec, held = manifest.spec, {variant.engine for variant in manifest.variants}
-        engine = "cpu" if "cpu" in held else "onnxruntime"
+        known = [name for name in ENGINES if name in held]
+        if not known:
+            raise EngineError(f"{folder} has no variant for any of {', '.join(ENGINES[1:])}; export it again")
+        engine = known[0]
         if weights is None:
             _check_kv(kv, engine)
             return Needs.of_artifact(manifest, engine, kind)
@@ -100,7 +108,11 @@ def _print(plan: Plan, here: Memory | None) -> None:
     required, spec = plan.required, plan.needs.spec
     whole = max(1, required.total)
     rows = [
-        ("weights", required.weights, f"{spec.parameters / 1e6:.0f} M parameters"),
+        (
+            "weights",
+            required.weights,
+            f"{spec.parameters / 1e6:.0f} M parameters, engine {plan.needs.engine}",
+        ),
         ("KV cache", required.kv, _kv_words(plan)),
         ("workspace", required.workspace, "a prefill chunk, logits, rotary tables"),
         ("runtime", required.runtime, "Python, ONNX Runtime, tokenizer"),

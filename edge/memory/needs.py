@@ -15,7 +15,7 @@ _SYSTEM_PAGE = 4096
 # Measured, see docs/memory.md: an empty process with all libraries, and the tokenizer for each token it knows.
 _RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
 # What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
-_STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2, "fp32": 0.2}
+_STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,8 @@ class Needs:
 
         KV is of type `kv` (float32, float16, int8, int4), or the engine's default.
         """
-        copies = 0.0 if engine == "cpu" else _STOCK_COPIES.get(kind, max(_STOCK_COPIES.values()))
-        groups = kv_groups(spec, engine, kv)
-        return cls(spec=spec, weights=int(weights * (1 + copies)), engine=engine, groups=groups)
+        copies = 0 if engine == "cpu" else _stock_copies(spec, weights, kind)
+        return cls(spec=spec, weights=weights + copies, engine=engine, groups=kv_groups(spec, engine, kv))
 
     @classmethod
     def of_artifact(cls, manifest: Manifest, engine: str, kv: str | None = None) -> Needs:
@@ -58,8 +57,8 @@ class Needs:
         return sum(group.bytes_per_token for group in self.groups)
 
     def kv(self, context: int) -> int:
-        """One conversation of `context` tokens: whole pages, and of a sliding window no more than it keeps."""
-        return sum(_group_bytes(group, context) for group in self.groups)
+        """One conversation of `context` tokens: whole pages, and of a window that forgets no more than it keeps."""
+        return sum(_group_bytes(group, context, forgets=self.engine == "cpu") for group in self.groups)
 
     def workspace(self, context: int) -> int:
         """A prefill chunk in flight, the logits, and the rotary tables as far as `context` reaches."""
@@ -90,9 +89,16 @@ def largest_context(needs: Needs, free: int, sessions: int) -> int:
     return low
 
 
-def _group_bytes(group: KvGroup, context: int) -> int:
+def _stock_copies(spec: ModelSpec, weights: int, kind: str) -> int:
+    if kind == "fp32":
+        # A tied head is packed apart from the embedding.
+        return 4 * spec.vocab_size * spec.hidden_size if spec.tied else 0
+    return int(weights * _STOCK_COPIES.get(kind, max(_STOCK_COPIES.values())))
+
+
+def _group_bytes(group: KvGroup, context: int, *, forgets: bool) -> int:
     tokens = context
-    if group.window:
+    if group.window and forgets:
         # Whole pages, so one more than the window fills; what a slice adds is forgotten behind it.
         tokens = min(context, group.window + PREFILL_SLICE + group.page_tokens)
     page = group.bytes_per_token * group.page_tokens

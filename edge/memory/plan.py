@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from edge.memory.needs import Needs, largest_context
 
 _MIB = 1 << 20
 _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_PART = 32 * _MIB, 512 * _MIB, 20
+_MOST_SESSIONS, _MOST_BYTES = 1 << 20, 1 << 60
 LEAST_CONTEXT = 256
 """Tokens below which no conversation is worth a load; the model's own context where that is shorter."""
 
@@ -65,7 +67,7 @@ class Plan:
         raise MemoryBudgetError(
             f"{what} of {self.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
             f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, "
-            f"reserve {_mib(r.reserve)}) and there are {_mib(self.available)}; what would fit: {would}"
+            f"reserve {_mib(r.reserve)}) and there are {self.available // _MIB}; what would fit: {would}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,12 +95,10 @@ def make_plan(needs: Needs, available: int, context: int | None = None, sessions
         InvalidArgument: `context` is not from 1 to the model's, `sessions` or `available` below 1.
     """
     longest = needs.spec.context
-    if context is not None and not 1 <= context <= longest:
-        raise InvalidArgument(f"context is {context}; this model takes from 1 to {longest} tokens")
-    if sessions < 1:
-        raise InvalidArgument(f"sessions is {sessions}; give 1 or more")
-    if available < 1:
-        raise InvalidArgument(f"memory is {available} bytes; give 1 or more, such as 6GiB")
+    if context is not None:
+        context = _whole("context", context, longest, f"this model takes from 1 to {longest} tokens")
+    sessions = _whole("sessions", sessions, _MOST_SESSIONS, f"give 1 or more, at most {_MOST_SESSIONS}")
+    available = checked_memory(available)
     reserve = min(_MOST_RESERVE, max(_LEAST_RESERVE, available // _RESERVE_PART))
     most = largest_context(needs, available - needs.weights - needs.runtime - reserve, sessions)
     chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
@@ -120,5 +120,26 @@ def make_plan(needs: Needs, available: int, context: int | None = None, sessions
     )
 
 
+def checked_memory(memory: object) -> int:
+    """Bytes, 1 or more.
+
+    Raises:
+        InvalidArgument
+    """
+    return _whole("memory", memory, _MOST_BYTES, "give auto, bytes from 1 on, or a size such as 6GiB")
+
+
+def _whole(name: str, value: object, most: int, expected: str) -> int:
+    """`value`, a whole number from 1 to `most`, of whatever integer type."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise InvalidArgument(f"{name} is {value!r:.40}; {expected}")
+    return number
+
+
 def _mib(nbytes: int) -> str:
-    return f"{nbytes / _MIB:.0f}"
+    """Rounded up: what is needed is never said to be there where it is not."""
+    return str(-(-nbytes // _MIB))

@@ -1,4 +1,4 @@
-"""What memory there is: what the system can give without swapping, and never more than the cgroup allows."""
+"""What memory there is: what the system can give without swapping, never more than the process's limits allow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Memory:
 
     total: int
     available: int
-    """What this process can still take: MemAvailable, and no more than its cgroups leave it."""
+    """What this process can still take: MemAvailable, and no more than its cgroups and its own limits leave it."""
     cgroup_limit: int | None
     """The lowest limit above this process; None where there is none."""
     swap_free: int
@@ -70,7 +70,7 @@ def probe(root: Path = Path("/")) -> Memory:
 
 def available_bytes(root: Path = Path("/")) -> int:
     """Bytes that this process can still take; `root` is where proc and sys are found."""
-    free = [_system(root), *(group.left for group in _groups(root))]
+    free = [_system(root), *(group.left for group in _groups(root)), *_of_process(root)]
     return max(0, min(free))
 
 
@@ -80,10 +80,29 @@ def _system(root: Path) -> int:
 
 
 def _meminfo(root: Path, name: str) -> int | None:
-    for line in _text(root / "proc/meminfo").splitlines():
+    return _kilobytes(root / "proc/meminfo", name)
+
+
+def _kilobytes(path: Path, name: str) -> int | None:
+    """A size that the file gives in kB, in bytes."""
+    for line in _text(path).splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+# Lines of /proc/self/limits (ulimit -d and -v), and what counts against them in /proc/self/status.
+_LIMITS = (("Max data size", "VmData"), ("Max address space", "VmSize"))
+
+
+def _of_process(root: Path) -> Iterator[int]:
+    """What is left of the limits on this process."""
+    lines = _text(root / "proc/self/limits").splitlines()
+    for name, counted in _LIMITS:
+        for line in lines:
+            soft = line.removeprefix(name).split()[:1] if line.startswith(name) else []
+            if soft and soft[0].isdigit():
+                yield int(soft[0]) - (_kilobytes(root / "proc/self/status", counted) or 0)
 
 
 def _swap(root: Path) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import re
 
 from edge.errors import InvalidArgument
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(i?))?B?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -21,4 +21,4 @@ def parse_size(text: str) -> int:
         raise InvalidArgument(f"{text!r} is no size; write for example 6GiB, 512MiB or a number of bytes")
     number, unit, binary = match.groups()
     decimal = text.strip()[-1] in "bB" and not binary
-    return int(float(number) * (1000 if decimal else 1024) ** _POWERS[unit.lower()])
+    return int(float(number) * (1000 if decimal else 1024) ** _POWERS[(unit or "").lower()])

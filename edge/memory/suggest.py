@@ -55,6 +55,8 @@ def _together(plan: Plan, names: tuple[str, ...]) -> Iterator[Suggestion]:
         ]
     for change, changed in variations:
         if changed.fits:
+            if changed.needs.engine != plan.needs.engine:
+                change = {**change, "engine": changed.needs.engine}
             yield Suggestion(change=change, required=changed.required.total, available=plan.available)
             return
 
@@ -62,7 +64,7 @@ def _together(plan: Plan, names: tuple[str, ...]) -> Iterator[Suggestion]:
 def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     if plan.needs.engine != "cpu":
         return  # the stock operators keep float32 only
-    for kind in ("int8", "int4"):
+    for kind in ("float16", "int8", "int4"):
         needs = plan.needs.with_kv(kind)
         if needs.kv_bytes_per_token < plan.needs.kv_bytes_per_token:
             yield _USER_NAMES[kind], make_plan(needs, plan.available, plan.context, plan.sessions)

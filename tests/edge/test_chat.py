@@ -226,7 +226,7 @@ def test_a_message_that_does_not_fit_changes_nothing() -> None:
 @pytest.mark.parametrize("text", ["y" * 70, "yes"])
 def test_an_answer_that_fails_changes_nothing(text: str) -> None:
     """The first does not fit the memory at once, the second only after some tokens."""
-    model = toy_model(engine={"kv_tokens": 62})
+    model = toy_model(engine={"kv_tokens": 62}, at_limit="error")
     chat = model.chat(temperature=1.0, seed=5, ignore_eos=True)
     list(chat.send("hello", max_tokens=8))
     assert chat.cache is not None

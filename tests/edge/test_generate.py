@@ -299,7 +299,7 @@ def test_numpy_prompts_and_parameters(model: Model) -> None:
 
 
 def test_an_error_in_the_middle_gives_the_memory_back_and_keeps_the_text() -> None:
-    model = toy_model(engine={"kv_tokens": 6})
+    model = toy_model(engine={"kv_tokens": 6}, at_limit="error")
     generation = model.generate(PROMPT, ignore_eos=True)
     tokens = []
     with pytest.raises(MemoryBudgetError):
@@ -307,6 +307,30 @@ def test_an_error_in_the_middle_gives_the_memory_back_and_keeps_the_text() -> No
     assert len(generation.token_ids) == 3
     assert (generation.finish_reason, engine_of(model).nbytes) == (None, 0)
     assert list(generation) == []
+
+
+def test_memory_that_ends_in_the_middle_ends_the_answer() -> None:
+    model = toy_model(engine={"kv_tokens": 6})
+    expected = toy_model().generate(PROMPT, ignore_eos=True, max_tokens=3)
+    list(expected)
+    generation = model.generate(PROMPT, ignore_eos=True)
+    assert "".join(generation) == expected.text
+    assert generation.token_ids == expected.token_ids
+    assert (generation.finish_reason, engine_of(model).nbytes) == ("length", 0)
+
+
+def test_the_end_of_the_context_is_an_error_where_that_is_asked_for() -> None:
+    for at_limit, max_tokens in (("stop", None), ("error", 5), ("error", 2)):
+        model = toy_model(engine={"context": 8}, at_limit=at_limit)
+        generation = model.generate(PROMPT, ignore_eos=True, max_tokens=max_tokens)
+        list(generation)
+        assert generation.finish_reason == "length"
+    model = toy_model(engine={"context": 8}, at_limit="error")
+    generation = model.generate(PROMPT, ignore_eos=True)
+    with pytest.raises(ContextExceeded, match="the context of 8 tokens is full after 5 tokens of the answer"):
+        list(generation)
+    assert len(generation.token_ids) == 5
+    assert (generation.finish_reason, engine_of(model).nbytes) == (None, 0)
 
 
 def test_memory_that_does_not_suffice_for_the_prompt() -> None:

@@ -9,6 +9,7 @@ import edge.artifact
 import runtimes
 from edge import model as model_module
 from edge.errors import ArtifactCorrupt, InvalidArgument
+from edge.memory.probe import available_bytes
 from edge.model import Model, load, sampling_defaults
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import toy_model
@@ -101,8 +102,10 @@ def test_load_opens_artifact_and_engine(monkeypatch: pytest.MonkeyPatch) -> None
     with load("x.edge", engine="toy", threads=2, context=9, kv="fp16") as model:
         assert model.load_s > 0
         [options] = asked
-        del options["admit"]
-        assert options == {"engine": "toy", "threads": 2, "context": 9, "kv": "fp16"}
+        granted = options.pop("admit")("cpu", "float16")
+        assert options == {"engine": "toy", "threads": 2, "kv": "fp16"}
+        assert granted.context == 9
+        assert 0 < granted.kv_budget < available_bytes()
         engine = model.engine
     assert isinstance(engine, Opened)
     assert engine.closed

@@ -106,11 +106,16 @@ class ToyArtifact:
 
 
 def toy_model(
-    *, tokenizer: str | None = None, engine: dict[str, Any] | None = None, **artifact: Any
+    *,
+    tokenizer: str | None = None,
+    engine: dict[str, Any] | None = None,
+    at_limit: Any = "stop",
+    **artifact: Any,
 ) -> Model:
     """A Model on a ToyEngine; `engine` and `artifact` are their fields."""
     text = tokenizer or byte_level_json()
     added = json.loads(text)["added_tokens"]
     vocab = max(len(json.loads(text)["model"]["vocab"]), *(token["id"] + 1 for token in added))
     options = {"vocab": vocab, **(engine or {})}
-    return Model(ToyArtifact(text, vocab_size=options["vocab"], **artifact), ToyEngine(**options))  # type: ignore[arg-type]
+    made = ToyArtifact(text, vocab_size=options["vocab"], **artifact)
+    return Model(made, ToyEngine(**options), at_limit=at_limit)  # type: ignore[arg-type]

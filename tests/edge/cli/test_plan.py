@@ -34,7 +34,7 @@ R1_CONFIG = {
 }
 FITS = """\
 part          MiB
-weights     953.8  1777 M parameters                       ███████████████████████
+weights     953.8  1777 M parameters, engine cpu           ███████████████████████
 KV cache    233.0  16384 tokens in int8, 14896 bytes each  ██████
 workspace    21.9  a prefill chunk, logits, rotary tables  █
 runtime     231.4  Python, ONNX Runtime, tokenizer         ██████
@@ -46,7 +46,7 @@ fits; the largest context that fits is 131072 tokens (all that the model takes)
 """
 FITS_NOT = """\
 part          MiB
-weights     953.8  1777 M parameters                                          ████████
+weights     953.8  1777 M parameters, engine cpu                              ████████
 KV cache   3584.0  4 conversations of 32768 tokens in fp16, 28672 bytes each  █████████████████████████████
 workspace    29.9  a prefill chunk, logits, rotary tables                     █
 runtime     231.4  Python, ONNX Runtime, tokenizer                            ██
@@ -134,10 +134,13 @@ def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPat
     ("options", "message"),
     [
         (("--memory", "lots"), "'lots' is no size; write for example 6GiB"),
-        (("--memory", "0"), "memory is 0 bytes; give 1 or more"),
+        (("--memory", "0"), "memory is 0; give auto, bytes from 1 on"),
         (("--context", "0"), "context is 0; this model takes from 1 to 131072 tokens"),
         (("--context", "200000"), "context is 200000; this model takes from 1 to 131072 tokens"),
         (("--sessions", "-1"), "sessions is -1; give 1 or more"),
+        (("--sessions", "9" * 400), "sessions is 9999"),
+        (("--memory", "9" * 400), "'9999"),
+        (("--memory", "6iB"), "'6iB' is no size"),
         (
             ("--weights", "fp16", "--kv", "int8"),
             "--kv int8 needs engine cpu, and this is for engine onnxruntime",
@@ -149,6 +152,17 @@ def test_bad_values(run_edge: Run, config: Path, options: tuple[str, ...], messa
     assert ended.code == 1
     assert ended.err.startswith(f"error: {message}")
     assert ended.out == ""
+
+
+@pytest.mark.parametrize("held", [[], ["tpu"]])
+def test_an_artifact_for_no_engine_of_ours(run_edge: Run, tmp_path: Path, held: list[str]) -> None:
+    artifact = write_windowed(tmp_path / "windowed.edge")
+    manifest = json.loads((artifact / "edge.json").read_text())
+    manifest["variants"] = [{**manifest["variants"][0], "engine": name} for name in held]
+    (artifact / "edge.json").write_text(json.dumps(manifest))
+    ended = run_edge("plan", artifact)
+    assert ended.code == 1
+    assert "has no variant for any of cpu, onnxruntime; export it again" in ended.err
 
 
 @pytest.mark.parametrize(

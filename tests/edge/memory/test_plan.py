@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +48,25 @@ def test_a_board_of_eight_gigabytes_holds_the_type_specimen() -> None:
     assert plan.context == plan.max_context == R1_DISTILL_QWEN_1_5B.context
     small = make_plan(needs(R1_DISTILL_QWEN_1_5B), 2 * GIB)
     assert 32768 < small.context < R1_DISTILL_QWEN_1_5B.context
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """Of 32 bits they would run over."""
+    plan = make_plan(needs(kv="float32"), np.int64(GIB), np.int32(8192), np.int16(6))  # type: ignore[arg-type]
+    assert plan == make_plan(needs(kv="float32"), GIB, 8192, 6)
+    assert not plan.fits
+
+
+def test_an_engine_that_does_not_forget_needs_all_of_a_window() -> None:
+    spec = replace(SMOLLM2, windows=(256,) * 30)
+    assert needs(spec, "fp32").kv(8192) == needs(SMOLLM2, "fp32").kv(8192)
+
+
+def test_a_change_of_the_engine_is_told() -> None:
+    """INT4 weights that the stock operators keep twice."""
+    model = Needs.of(SMOLLM2, weight_bytes(SMOLLM2, "int4"), "int4", "onnxruntime")
+    plan = make_plan(model, 400 * MIB, 8192)
+    assert {"weights": "int4", "engine": "cpu"} in [s.change for s in suggestions(plan)]
 
 
 def test_windows_need_no_more_than_they_keep() -> None:
@@ -114,7 +136,7 @@ def applied(plan: Plan, change: dict[str, str | int]) -> Plan:
     [
         (290, 8192, 1, "int4", None, [{"kv": "int4"}, {"context": 4928}]),
         (380, 4096, 4, "int4", None, [{"kv": "int4"}, {"sessions": 3}, {"context": 3200}]),
-        (400, 2048, 1, "fp16", None, [{"weights": "int8"}]),
+        (400, 2048, 1, "fp16", None, [{"weights": "int8", "engine": "cpu"}]),
         (
             290,
             8192,
@@ -143,7 +165,7 @@ def test_suggestions(
 def test_a_refusal_names_what_is_needed_what_there_is_and_what_would_fit() -> None:
     with pytest.raises(
         MemoryBudgetError,
-        match=r"a conversation of 8192 tokens needs \d+ MiB \(weights 72, KV 94, workspace \d+, runtime 124, "
+        match=r"a conversation of 8192 tokens needs \d+ MiB \(weights 73, KV 95, workspace \d+, runtime 124, "
         r"reserve 32\) and there are 290; what would fit: kv int4 \(\d+ MiB\); context \d+ \(\d+ MiB\)",
     ):
         make_plan(needs(), 290 * MIB, 8192).check()
@@ -168,9 +190,15 @@ def test_a_context_that_nobody_asked_for_is_not_made_tiny() -> None:
         (GIB, 8193, 1, "context is 8193; this model takes from 1 to 8192 tokens"),
         (GIB, None, 0, "sessions is 0; give 1 or more"),
         (GIB, None, -1, "sessions is -1; give 1 or more"),
-        (0, None, 1, "memory is 0 bytes; give 1 or more, such as 6GiB"),
+        (GIB, None, 1 << 60, "sessions is 1152921504606846976; give 1 or more, at most 1048576"),
+        (GIB, None, 1.5, "sessions is 1.5; give 1 or more"),
+        (GIB, None, "2", "sessions is '2'; give 1 or more"),
+        (GIB, 512.0, 1, "context is 512.0; this model takes from 1 to 8192 tokens"),
+        (GIB, True, 1, "context is True; this model takes from 1 to 8192 tokens"),
+        (math.nan, None, 1, "memory is nan; give auto, bytes from 1 on"),
+        (0, None, 1, "memory is 0; give auto, bytes from 1 on, or a size such as 6GiB"),
     ],
 )
-def test_bad_values(available: int, context: int | None, sessions: int, message: str) -> None:
+def test_bad_values(available: Any, context: Any, sessions: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         make_plan(needs(), available, context, sessions)

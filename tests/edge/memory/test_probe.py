@@ -37,6 +37,16 @@ def v2(folder: str, limit: int | str, usage: int, inactive: int = 0) -> dict[str
     }
 
 
+def limits(data: int | str, addresses: int | str) -> str:
+    return (
+        "Limit                     Soft Limit           Hard Limit           Units     \n"
+        f"Max data size             {data!s:20} unlimited            bytes     \n"
+        "Max stack size            8388608              unlimited            bytes     \n"
+        f"Max address space         {addresses!s:20} unlimited            bytes     "
+    )
+
+
+STATUS = f"Name: python\nVmSize: {4 << 20} kB\nVmData: {1 << 20} kB"
 V1, V2 = "12:cpu,cpuacct:/a\n4:memory:/a/b\n", "0::/a/b"
 
 
@@ -63,6 +73,11 @@ V1, V2 = "12:cpu,cpuacct:/a\n4:memory:/a/b\n", "0::/a/b"
         # The memory controller in the first version, the second beside it without one.
         ({"proc/self/cgroup": V1 + "0::/a/b", **v1("/a/b", 8 * GB, 5 * GB)}, 3 * GB),
         ({"proc/self/cgroup": V1 + "0::/a/b", **v2("/unified/a/b", 8 * GB, 6 * GB)}, 2 * GB),
+        # ulimit -d counts data, ulimit -v all addresses.
+        ({"proc/self/limits": limits(3 * GB, "unlimited"), "proc/self/status": STATUS}, 2 * GB),
+        ({"proc/self/limits": limits("unlimited", 9 * GB), "proc/self/status": STATUS}, 5 * GB),
+        ({"proc/self/limits": limits(8 * GB, 9 * GB), "proc/self/status": STATUS}, 5 * GB),
+        ({"proc/self/limits": limits("unlimited", "unlimited"), "proc/self/status": STATUS}, 20 * GB),
         # Not of the memory controller, or of another group.
         ({"proc/self/cgroup": "2:cpu:/a", **v1("/a", 8 * GB, 5 * GB)}, 20 * GB),
         ({"proc/self/cgroup": V2, **v2("/a/c", 8 * GB, 5 * GB)}, 20 * GB),

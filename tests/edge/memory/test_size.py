@@ -24,7 +24,9 @@ def test_sizes(text: str, nbytes: int) -> None:
     assert parse_size(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["", "six", "-1GiB", "1e9", "6 Gibi", "GiB", "1..5G", "٦GiBx", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "six", "-1GiB", "1e9", "6 Gibi", "GiB", "1..5G", "٦GiB", "nan", "6iB", "9" * 400]
+)
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is no size; write for example 6GiB"):
         parse_size(text)
