@@ -43,6 +43,10 @@ inline __m512i _mm512_cvtepu16_epi32(__m256i a) {
   return edgewise_emulated::converted<int32_t, uint16_t, 16, __m512i>(a);
 }
 
+inline __m128i _mm512_cvtepi32_epi8(__m512i a) {
+  return edgewise_emulated::converted<int8_t, int32_t, 16, __m128i>(a);
+}
+
 inline __m512 _mm512_cvtepi32_ps(__m512i a) { return edgewise_emulated::converted<float, int32_t, 16, __m512>(a); }
 
 // Sums of four products of unsigned with signed bytes.
