@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge.memory.gpu import Gpu, gpus
+from edge.memory.proc import listed_sizes
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def probe(root: Path = Path("/")) -> Memory:
     tegra = any(name.startswith("nvidia,tegra") for name in compatible)
     unified = tegra or (root / "etc/nv_tegra_release").exists()
     zram, disk = _swap(root)
-    total = _meminfo(root, "MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = listed_sizes(root / "proc/meminfo").get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
     return Memory(
         total=total,
         available=available_bytes(root),
@@ -75,20 +78,8 @@ def available_bytes(root: Path = Path("/")) -> int:
 
 
 def _system(root: Path) -> int:
-    known = _meminfo(root, "MemAvailable")
+    known = listed_sizes(root / "proc/meminfo").get("MemAvailable")
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known is None else known
-
-
-def _meminfo(root: Path, name: str) -> int | None:
-    return _kilobytes(root / "proc/meminfo", name)
-
-
-def _kilobytes(path: Path, name: str) -> int | None:
-    """A size that the file gives in kB, in bytes."""
-    for line in _text(path).splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 # Lines of /proc/self/limits (ulimit -d and -v), and what counts against them in /proc/self/status.
@@ -98,11 +89,12 @@ _LIMITS = (("Max data size", "VmData"), ("Max address space", "VmSize"))
 def _of_process(root: Path) -> Iterator[int]:
     """What is left of the limits on this process."""
     lines = _text(root / "proc/self/limits").splitlines()
+    taken = listed_sizes(root / "proc/self/status")
     for name, counted in _LIMITS:
         for line in lines:
             soft = line.removeprefix(name).split()[:1] if line.startswith(name) else []
             if soft and soft[0].isdigit():
-                yield int(soft[0]) - (_kilobytes(root / "proc/self/status", counted) or 0)
+                yield int(soft[0]) - taken.get(counted, 0)
 
 
 def _swap(root: Path) -> tuple[int, int]:
