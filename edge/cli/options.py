@@ -40,17 +40,14 @@ class ArtifactPath(click.Path):
 
 
 class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A size in memory, such as 6GiB, as bytes; `auto` stays as it is where that is offered."""
+    """A size in memory, such as 6GiB, as bytes; `auto` stays as it is."""
 
     name = "size"
-
-    def __init__(self, *, auto: bool = False) -> None:
-        self._auto = auto
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Bytes; InvalidArgument where it is no size."""
         text = str(value)
-        return "auto" if self._auto and text.lower() == "auto" else parse_size(text)
+        return "auto" if text.lower() == "auto" else parse_size(text)
 
 
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
@@ -84,7 +81,7 @@ def engine_options(command: F) -> F:
         ),
         click.option(
             "--memory",
-            type=Size(auto=True),
+            type=Size(),
             default="auto",
             show_default=True,
             metavar="SIZE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ _BAR = 40
 @click.argument("source", metavar="SRC|ARTIFACT", type=ArtifactPath())
 @click.option(
     "--memory",
-    type=Size(auto=True),
+    type=Size(),
     default="auto",
     show_default=True,
     metavar="SIZE",
@@ -70,9 +71,25 @@ def command(
     needs = _needs(source, kv, weights)
     plan = make_plan(needs, here.available if here is not None else int(memory), context, sessions)
     if as_json:
-        print_json(plan.to_json() | ({} if here is None else {"machine": asdict(here)}))
+        print_json(plan_report(plan) | ({} if here is None else {"machine": asdict(here)}))
     else:
         _print(plan, here)
+
+
+def plan_report(plan: Plan) -> dict[str, Any]:
+    """What `edge plan --json` prints, the machine aside; sizes in bytes, context in tokens."""
+    return {
+        "fits": plan.fits,
+        "available_bytes": plan.available,
+        "required_bytes": {**asdict(plan.required), "total": plan.required.total},
+        "engine": plan.needs.engine,
+        "kv": plan.needs.kv_type,
+        "kv_bytes_per_token": plan.needs.kv_bytes_per_token,
+        "context": plan.context,
+        "sessions": plan.sessions,
+        "max_context": plan.max_context,
+        "suggestions": [s.to_json() for s in ([] if plan.fits else suggestions(plan))],
+    }
 
 
 def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
@@ -81,10 +98,9 @@ def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
     if (folder / MANIFEST).is_file():
         manifest = open_artifact(folder, check_files=False).manifest
         spec, held = manifest.spec, {variant.engine for variant in manifest.variants}
-        known = [name for name in ENGINES if name in held]
-        if not known:
+        engine = next((name for name in ENGINES if name in held), None)
+        if engine is None:
             raise EngineError(f"{folder} has no variant for any of {', '.join(ENGINES[1:])}; export it again")
-        engine = known[0]
         if weights is None:
             _check_kv(kv, engine)
             return Needs.of_artifact(manifest, engine, kind)
@@ -134,8 +150,7 @@ def _print(plan: Plan, here: Memory | None) -> None:
 
 def _kv_words(plan: Plan) -> str:
     many = f"{plan.sessions} conversations of " if plan.sessions > 1 else ""
-    name = next(name for name, kind in KV_NAMES.items() if kind == plan.needs.kv_type)
-    return f"{many}{plan.context} tokens in {name}, {plan.needs.kv_bytes_per_token} bytes each"
+    return f"{many}{plan.context} tokens in {plan.needs.kv_name}, {plan.needs.kv_bytes_per_token} bytes each"
 
 
 def _place(here: Memory | None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from edge.errors import MemoryBudgetError
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, checked_memory, make_plan
 from edge.memory.probe import available_bytes
 from edge.memory.size import parse_size
+from edge.memory.suggest import suggestions
 from edge.memory.usage import resident
 
-_IMPORTED = 32 << 20
+_MIB = 1 << 20
+_IMPORTED = 32 * _MIB
 
 
 def admit(needs: Needs, memory: int | str, context: int | None, sessions: int) -> Plan:
@@ -19,8 +22,27 @@ def admit(needs: Needs, memory: int | str, context: int | None, sessions: int) -
         MemoryBudgetError: it does not fit; nothing was loaded.
     """
     plan = make_plan(needs, _allowed(memory), context, sessions)
-    plan.check()
+    check(plan)
     return plan
+
+
+def check(plan: Plan) -> None:
+    """Raises MemoryBudgetError where the plan does not fit, with its numbers and what would."""
+    if plan.fits:
+        return
+    r = plan.required
+    what = f"{plan.sessions} conversations" if plan.sessions > 1 else "a conversation"
+    would = "; ".join(s.text for s in suggestions(plan)) or "free memory, or take a smaller model"
+    raise MemoryBudgetError(
+        f"{what} of {plan.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
+        f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, "
+        f"reserve {_mib(r.reserve)}) and there are {plan.available // _MIB}; what would fit: {would}"
+    )
+
+
+def _mib(nbytes: int) -> str:
+    """Rounded up: what is needed is never said to be there where it is not."""
+    return str(-(-nbytes // _MIB))
 
 
 def _allowed(memory: int | str) -> int:

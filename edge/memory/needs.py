@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass, replace
 
 from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups
+from edge.artifact.pages import KV_NAMES
 
 CHUNK = 128
 """Tokens of a prefill call; a test holds it to the engines' own."""
 PREFILL_SLICE = 1024
 """Tokens after which a prefill lets sliding windows forget."""
 _MIB = 1 << 20
-_SYSTEM_PAGE = 4096
 # Measured, see docs/memory.md: an empty process with all libraries, and the tokenizer for each token it knows.
 _RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
 # What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
@@ -50,6 +51,11 @@ class Needs:
     def kv_type(self) -> str:
         """What keys and values are kept as."""
         return self.groups[0].type
+
+    @property
+    def kv_name(self) -> str:
+        """What users call that."""
+        return next(name for name, kind in KV_NAMES.items() if kind == self.kv_type)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -103,5 +109,5 @@ def _group_bytes(group: KvGroup, context: int, *, forgets: bool) -> int:
         tokens = min(context, group.window + PREFILL_SLICE + group.page_tokens)
     page = group.bytes_per_token * group.page_tokens
     if group.page_tokens > 1:
-        page = -(-page // _SYSTEM_PAGE) * _SYSTEM_PAGE
+        page = -(-page // mmap.PAGESIZE) * mmap.PAGESIZE
     return -(-tokens // group.page_tokens) * page

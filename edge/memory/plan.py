@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import operator
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from edge.errors import InvalidArgument, MemoryBudgetError
+from edge.errors import InvalidArgument
 from edge.memory.needs import Needs, largest_context
 
 _MIB = 1 << 20
@@ -54,38 +53,6 @@ class Plan:
     def kv_budget(self) -> int:
         """Bytes that all KV may take: what everything else leaves."""
         return max(0, self.available - self.required.total + self.required.kv)
-
-    def check(self) -> None:
-        """Raises MemoryBudgetError where the plan does not fit, with its numbers and what would."""
-        if self.fits:
-            return
-        from edge.memory.suggest import suggestions
-
-        r = self.required
-        what = f"{self.sessions} conversations" if self.sessions > 1 else "a conversation"
-        would = "; ".join(s.text for s in suggestions(self)) or "free memory, or take a smaller model"
-        raise MemoryBudgetError(
-            f"{what} of {self.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
-            f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, "
-            f"reserve {_mib(r.reserve)}) and there are {self.available // _MIB}; what would fit: {would}"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Sizes in bytes, context in tokens."""
-        from edge.memory.suggest import suggestions
-
-        return {
-            "fits": self.fits,
-            "available_bytes": self.available,
-            "required_bytes": {**asdict(self.required), "total": self.required.total},
-            "engine": self.needs.engine,
-            "kv": self.needs.kv_type,
-            "kv_bytes_per_token": self.needs.kv_bytes_per_token,
-            "context": self.context,
-            "sessions": self.sessions,
-            "max_context": self.max_context,
-            "suggestions": [s.to_json() for s in ([] if self.fits else suggestions(self))],
-        }
 
 
 def make_plan(needs: Needs, available: int, context: int | None = None, sessions: int = 1) -> Plan:
@@ -138,8 +105,3 @@ def _whole(name: str, value: object, most: int, expected: str) -> int:
     if not 1 <= number <= most:
         raise InvalidArgument(f"{name} is {value!r:.40}; {expected}")
     return number
-
-
-def _mib(nbytes: int) -> str:
-    """Rounded up: what is needed is never said to be there where it is not."""
-    return str(-(-nbytes // _MIB))

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from edge.artifact.pages import KV_NAMES
 from edge.memory.needs import Needs
 from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
 from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
 
-_USER_NAMES = {kind: name for name, kind in KV_NAMES.items()}
 _MIB = 1 << 20
 
 
@@ -67,7 +65,7 @@ def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     for kind in ("float16", "int8", "int4"):
         needs = plan.needs.with_kv(kind)
         if needs.kv_bytes_per_token < plan.needs.kv_bytes_per_token:
-            yield _USER_NAMES[kind], make_plan(needs, plan.available, plan.context, plan.sessions)
+            yield needs.kv_name, make_plan(needs, plan.available, plan.context, plan.sessions)
 
 
 def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:

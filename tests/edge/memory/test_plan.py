@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge.artifact import ModelSpec
 from edge.errors import InvalidArgument, MemoryBudgetError
 from edge.memory import needs as needs_module
+from edge.memory.admission import check
 from edge.memory.needs import PREFILL_SLICE, Needs
 from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
 from edge.memory.suggest import suggestions
@@ -168,11 +169,11 @@ def test_a_refusal_names_what_is_needed_what_there_is_and_what_would_fit() -> No
         match=r"a conversation of 8192 tokens needs \d+ MiB \(weights 73, KV 95, workspace \d+, runtime 124, "
         r"reserve 32\) and there are 290; what would fit: kv int4 \(\d+ MiB\); context \d+ \(\d+ MiB\)",
     ):
-        make_plan(needs(), 290 * MIB, 8192).check()
+        check(make_plan(needs(), 290 * MIB, 8192))
     with pytest.raises(
         MemoryBudgetError, match="there are 90; what would fit: free memory, or take a smaller"
     ):
-        make_plan(needs(), 90 * MIB).check()
+        check(make_plan(needs(), 90 * MIB))
 
 
 def test_a_context_that_nobody_asked_for_is_not_made_tiny() -> None:
