@@ -18,7 +18,6 @@ from edge.errors import InvalidArgument
 from edge.memory.usage import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from edge.generate import AtLimit
     from edge.model import Model
 
 
@@ -44,12 +43,7 @@ def command(
     prompt_tokens: int,
     decode_tokens: int,
     rounds: int,
-    engine: str,
-    threads: int | None,
-    context: int | None,
-    kv: str | None,
-    memory: int | str,
-    at_limit: AtLimit,
+    loading: dict[str, Any],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -72,9 +66,7 @@ def command(
             raise InvalidArgument(f"{name} is {value}; give {least} or more")
     import edge
 
-    with edge.load(
-        artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory, at_limit=at_limit
-    ) as model:
+    with edge.load(artifact, **loading) as model:
         if prompt_tokens + decode_tokens > model.engine.context:
             raise InvalidArgument(
                 f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones are more than the context "

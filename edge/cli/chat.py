@@ -19,7 +19,6 @@ from edge.errors import CapacityError, InvalidArgument, OutputExists, StorageErr
 
 if TYPE_CHECKING:
     from edge.chat import Chat
-    from edge.generate import AtLimit
 
 HELP = """\
 /help        show this
@@ -39,12 +38,7 @@ Ctrl-C stops an answer or clears what was typed."""
 def command(
     artifact: Path,
     system: str | None,
-    engine: str,
-    threads: int | None,
-    context: int | None,
-    kv: str | None,
-    memory: int | str,
-    at_limit: AtLimit,
+    loading: dict[str, Any],
     **sampling: Any,
 ) -> None:
     """Talk with a model. Earlier turns stay in its memory and are not read again.
@@ -60,9 +54,7 @@ def command(
 
     interactive = sys.stdin.isatty()
     reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
-    with edge.load(
-        artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory, at_limit=at_limit
-    ) as model:
+    with edge.load(artifact, **loading) as model:
         remark_passed_over(model.engine)
         chat = model.chat(system=system, **sampling)
         if interactive:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -50,13 +51,19 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return "auto" if text.lower() == "auto" else parse_size(text)
 
 
+_LOADING = ("engine", "threads", "context", "kv", "memory", "at_limit")
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
 
 
 def engine_options(command: F) -> F:
-    """Add --engine, --threads, --context, --kv, --memory and --at-limit: what `edge.load` takes."""
+    """Add what `edge.load` takes, --engine to --at-limit, given to the command as `loading`."""
+
+    @wraps(command)
+    def loading(**given: Any) -> Any:
+        return command(loading={name: given.pop(name) for name in _LOADING}, **given)
+
     return _add(
-        command,
+        cast(F, loading),
         click.option(
             "--engine",
             type=click.Choice(ENGINES),

@@ -17,7 +17,7 @@ from edge.errors import InvalidArgument
 from edge.memory.usage import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from edge.generate import AtLimit, Generation
+    from edge.generate import Generation
     from edge.model import Model
 
 
@@ -34,12 +34,7 @@ def command(
     prompt: str | None,
     system: str | None,
     raw: bool,
-    engine: str,
-    threads: int | None,
-    context: int | None,
-    kv: str | None,
-    memory: int | str,
-    at_limit: AtLimit,
+    loading: dict[str, Any],
     as_json: bool,
     quiet: bool,
     **sampling: Any,
@@ -60,9 +55,7 @@ def command(
         raise InvalidArgument('the prompt is empty; give one with --prompt "..." or on stdin')
     import edge
 
-    with edge.load(
-        artifact, engine=engine, threads=threads, context=context, kv=kv, memory=memory, at_limit=at_limit
-    ) as model:
+    with edge.load(artifact, **loading) as model:
         if not (quiet or as_json):
             remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)
