@@ -187,13 +187,11 @@ class Generation:
                 return self._take(self._sampler.pick(logits, self._history), start, text)
             except Cancelled:
                 return None, self._end("cancelled")
-            except MemoryBudgetError:
+            except BaseException as e:
                 # The text so far is an answer; without any there is nothing to stop.
-                if self._at_limit == "stop" and len(self._history) > len(self._prompt):
+                said = len(self._history) > len(self._prompt)
+                if isinstance(e, MemoryBudgetError) and said and self._at_limit == "stop":
                     return None, self._end("length")
-                self._release()
-                raise
-            except BaseException:
                 self._release()
                 raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -18,6 +19,8 @@ class Session:
         self.engine = engine
         self.tokens: list[int] = []
         """What the cache holds."""
+        # Of one run.
+        self._most = PREFILL_SLICE if any(group.window for group in engine.kv) else sys.maxsize
 
     @property
     def nbytes(self) -> int:
@@ -48,7 +51,7 @@ class Session:
             MemoryBudgetError: nothing has changed.
         """
         if self.cache is not None and len(prompt) > len(self.tokens):
-            self.cache.reserve(self._slice(len(prompt) - len(self.tokens)))
+            self.cache.reserve(min(len(prompt) - len(self.tokens), self._most))
         self.truncate(self.common(prompt[:-1]))
         if self.cache is None:
             self.cache = self.engine.new_cache()
@@ -62,15 +65,9 @@ class Session:
         Raises:
             Cancelled, CapacityError, EngineFailed: of what was not finished nothing is held.
         """
-        step = self._slice(len(tokens))
-        for start in range(0, len(tokens), step):
-            last = self._run(tokens[start : start + step], cancel)
+        for start in range(0, len(tokens), self._most):
+            last = self._run(tokens[start : start + self._most], cancel)
         return last
-
-    def _slice(self, tokens: int) -> int:
-        """How many of `tokens` are run at once."""
-        windows = any(group.window for group in self.engine.kv)
-        return min(tokens, PREFILL_SLICE) if windows else tokens
 
     def _run(self, tokens: Sequence[int], cancel: CancelToken) -> Logits:
         if self.cache is None:

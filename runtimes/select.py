@@ -52,10 +52,8 @@ def open_engine(
     names = [name for name in ENGINES if name in held] if engine == "auto" else [engine]
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
-        grant = Grant(context or longest, kv_budget)
         artifact.variant(name)
-        if admit is not None:
-            grant = admit(name, ENGINES[name].kv_type(kv))
+        grant = admit(name, ENGINES[name].kv_type(kv)) if admit else Grant(context or longest, kv_budget)
         try:
             opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
         except (KernelsMissing, EngineTooOld) as e:
