@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.memory_plan import fill
 
 _MIB = 1 << 20
 _DECODED = 64
@@ -46,13 +47,8 @@ def answer(path: str, context: int | None) -> None:
 
     try:
         with edge.load(path, context=context) as model:
-            model.encode("The tokenizer is part of what is planned.")
             context = model.engine.context
-            prompt = random.Random(0).choices(range(model.spec.vocab_size), k=context - _DECODED)
-            generation = model.generate(prompt, max_tokens=_DECODED, temperature=0, ignore_eos=True)
-            for _ in generation.tokens():
-                pass
-            speed = generation.timings.decode_tokens_per_s
+            speed = fill(model, _DECODED).timings.decode_tokens_per_s
     except MemoryBudgetError as e:
         print(json.dumps({"kind": "refused", "message": str(e)}))
         return

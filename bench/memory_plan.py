@@ -15,6 +15,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.generate import Generation
+    from edge.model import Model
 
 _DECODED = 16
 _CHILD = """
@@ -49,6 +54,16 @@ def run(artifact: str, context: int, kv: str | None = None) -> Peak:
     return Peak(**json.loads(done.stdout))
 
 
+def fill(model: Model, decoded: int) -> Generation:
+    """Use all that was planned: the tokenizer, and the context to its end, the last `decoded` tokens as an answer."""
+    model.encode("The tokenizer is part of what is planned.")
+    prompt = random.Random(0).choices(range(model.spec.vocab_size), k=model.engine.context - decoded)
+    generation = model.generate(prompt, max_tokens=decoded, temperature=0, ignore_eos=True)
+    for _ in generation.tokens():
+        pass
+    return generation
+
+
 def measure(artifact: str, context: int, kv: str | None) -> None:
     """Run here, and print the Peak as JSON."""
     import edge
@@ -57,11 +72,7 @@ def measure(artifact: str, context: int, kv: str | None) -> None:
     with edge.load(artifact, context=context, kv=kv) as model:
         assert model.plan is not None
         required = model.plan.required
-        model.encode("The tokenizer is part of what is planned.")
-        prompt = random.Random(0).choices(range(model.spec.vocab_size), k=context - _DECODED)
-        generation = model.generate(prompt, max_tokens=_DECODED, temperature=0, ignore_eos=True)
-        for _ in generation.tokens():
-            pass
+        generation = fill(model, _DECODED)
         peak = Peak(
             artifact=model.artifact.manifest.name,
             context=context,

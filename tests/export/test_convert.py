@@ -18,7 +18,7 @@ from edge.artifact import open_artifact
 from edge.errors import InvalidArgument, OutputExists
 from export import convert, export
 from tests.export.sealed import sealed
-from tests.export.small import small_checkpoint
+from tests.export.small import small_checkpoint, small_configs
 
 
 def names(folder: Path) -> list[str]:
@@ -34,24 +34,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @st.composite
 def models(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and recipe of a small llama: odd rows, odd inputs, anything tied or not."""
-    kv_heads = draw(st.integers(1, 3))
-    heads = kv_heads * draw(st.integers(1, 2))
-    head_dim = draw(st.sampled_from([8, 16, 24]))
-    config = {
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "hidden_size": heads * head_dim,
-        "intermediate_size": draw(st.integers(1, 80)),
-        "num_hidden_layers": draw(st.integers(1, 2)),
-        "max_position_embeddings": 64,
-        "tie_word_embeddings": draw(st.booleans()),
-    }
     recipe = {
         "weights": draw(st.sampled_from(["int4", "int8"])),
         "block": draw(st.sampled_from([32, 64, 128])),
         "zero_points": draw(st.booleans()),
     }
-    return config, recipe
+    return draw(small_configs()), recipe
 
 
 @given(models())

@@ -16,26 +16,10 @@ from export import export
 from export.checkpoint import read_spec
 from export.quantize import Recipe
 from export.variant import chosen_engine
-from tests.export.small import small_checkpoint
+from tests.export.small import small_checkpoint, small_configs
 
 
-@st.composite
-def configs(draw: st.DrawFn) -> dict[str, Any]:
-    kv_heads = draw(st.integers(1, 3))
-    heads = kv_heads * draw(st.integers(1, 2))
-    head_dim = draw(st.sampled_from([8, 16, 24]))
-    return {
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "hidden_size": heads * head_dim,
-        "intermediate_size": draw(st.integers(1, 80)),
-        "num_hidden_layers": draw(st.integers(1, 2)),
-        "max_position_embeddings": 64,
-        "tie_word_embeddings": draw(st.booleans()),
-    }
-
-
-@given(configs(), st.sampled_from(WEIGHTS), st.sampled_from([32, 64, 128]))
+@given(small_configs(), st.sampled_from(WEIGHTS), st.sampled_from([32, 64, 128]))
 @settings(max_examples=25, deadline=None)
 def test_the_config_alone_tells_the_bytes(config: dict[str, Any], weights: str, block: int) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.export_memory import R1_DISTILL_QWEN_1_5B
 from edge.cli import plan as plan_module
 from edge.memory.probe import Memory
 from tests.edge.cli.artifacts import write_windowed
@@ -17,21 +18,6 @@ from tests.export.small import small_checkpoint
 Run = Callable[..., Ended]
 GIB = 1 << 30
 
-R1_CONFIG = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "model_type": "qwen2",
-    "hidden_act": "silu",
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 2,
-    "vocab_size": 151936,
-    "max_position_embeddings": 131072,
-    "rope_theta": 10000,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-}
 FITS = """\
 part          MiB
 weights     953.8  1777 M parameters, engine cpu           ███████████████████████
@@ -65,7 +51,7 @@ does not fit: 1880.7 MiB are missing
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "r1" / "config.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(R1_CONFIG))
+    path.write_text(json.dumps(R1_DISTILL_QWEN_1_5B))
     return path
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bench import export_memory
 from edge.artifact import ModelSpec, Rope
+from export.architecture import family_for_model_type
 
 SMOLLM2 = ModelSpec(
     architecture="llama",
@@ -18,18 +20,4 @@ SMOLLM2 = ModelSpec(
     rope=Rope(theta=100000.0),
     tied=True,
 )
-R1_DISTILL_QWEN_1_5B = ModelSpec(
-    architecture="qwen2",
-    vocab_size=151936,
-    hidden_size=1536,
-    intermediate_size=8960,
-    layers=28,
-    heads=12,
-    kv_heads=2,
-    head_dim=128,
-    context=131072,
-    norm_eps=1e-6,
-    rope=Rope(theta=10000.0),
-    tied=False,
-    qkv_bias=True,
-)
+R1_DISTILL_QWEN_1_5B = family_for_model_type("qwen2").spec_from_config(export_memory.R1_DISTILL_QWEN_1_5B)
