@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from edge.errors import ContextExceeded, InvalidArgument
+from edge.cache.session import Session
+from edge.errors import ContextExceeded, InvalidArgument, StorageError
 from edge.generate import Generation
-from edge.session import Session
 
 if TYPE_CHECKING:
+    from edge.cache.saved import SavedSession
     from edge.model import Model
     from runtimes.protocol import Cache
 
+_log = logging.getLogger("edgewise.chat")
 _ROLES = ("system", "user", "assistant")
 _VERSION = 1
 
@@ -25,7 +28,15 @@ class Chat:
         InvalidArgument: a sampling parameter that `Model.generate` does not take.
     """
 
-    def __init__(self, model: Model, system: str | None = None, **sampling: Any) -> None:
+    def __init__(
+        self,
+        model: Model,
+        system: str | None = None,
+        *,
+        session: Session | None = None,
+        saved: SavedSession | None = None,
+        **sampling: Any,
+    ) -> None:
         model.check_parameters(sampling)
         self._model = model
         self._template = model.template
@@ -33,9 +44,15 @@ class Chat:
         self._system: list[dict[str, str]] = []
         if system is not None:
             self._system.append({"role": "system", "content": _checked_text("system", system)})
-        self._session = Session(model.engine)
+        self._session = session or model.cache.new_session()
         self._answer: Generation | None = None
-        self._forget()
+        self._messages = list(self._system)
+        self._said = ""
+        """The text that `_ids` stand for: a rendering and the answer to it, end token included."""
+        self._ids: list[int] = []
+        self._saved: SavedSession | None = None
+        if saved is not None:
+            self._resume(saved)
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -80,11 +97,16 @@ class Chat:
         self._settle()
         self._session.close()
         self._forget()
+        self._save()
 
     def close(self) -> None:
-        """End the answer that is running and give the memory back; what was said stays."""
+        """End the answer that is running and give the memory back; what was said stays, and its name is free again."""
         self._settle()
+        self._session.keep()
         self._session.close()
+        if self._saved is not None:
+            self._saved.close()
+            self._saved = None
 
     def to_json(self) -> dict[str, Any]:
         """The conversation as a JSON object that `from_json` reads back."""
@@ -103,11 +125,37 @@ class Chat:
         chat._messages += messages
         return chat
 
+    def _resume(self, saved: SavedSession) -> None:
+        """Go on where `saved` was left, or begin it."""
+        record = saved.read()
+        if record is not None:
+            data = record.header.get("chat") or {}
+            messages = _checked_messages(data)
+            held = [message for message in messages[:1] if message["role"] == "system"]
+            if self._system and held != self._system:
+                raise InvalidArgument(
+                    f"session {saved.name} was begun with another system message; leave it out to go on, "
+                    "or give the session another name"
+                )
+            self._system, self._messages = held, messages
+            said, ids = data.get("said"), data.get("ids")
+            if isinstance(said, str) and isinstance(ids, list) and all(isinstance(id, int) for id in ids):
+                self._said, self._ids = said, ids
+            saved.restore(record, self._session)
+        self._saved = saved
+
+    def _save(self) -> None:
+        if self._saved is None:
+            return
+        chat = {**self.to_json(), "said": self._said, "ids": self._ids}
+        try:
+            self._saved.write(chat, self._session)
+        except StorageError as e:
+            _log.warning("%s", e)
+
     def _forget(self) -> None:
-        self._messages: list[dict[str, str]] = list(self._system)
-        self._said = ""
-        """The text that `_ids` stand for: a rendering and the answer to it, end token included."""
-        self._ids: list[int] = []
+        self._messages = list(self._system)
+        self._said, self._ids = "", []
 
     def _settle(self) -> None:
         if self._answer is not None:
@@ -146,6 +194,7 @@ class Chat:
             self._messages += [turn, {"role": "assistant", "content": answer.text}]
             self._said = rendered + self._model.tokenizer.decode(answer.token_ids, special=True)
             self._ids = answer.prompt_ids + answer.token_ids
+            self._save()
 
         return commit
 

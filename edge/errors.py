@@ -22,6 +22,9 @@ EdgeError
 │   ├── ContextExceeded      more tokens than the context holds
 │   └── MemoryBudgetError    more memory than there is, or than the budget holds
 ├── StorageError             the disk is full or refuses the write
+│   ├── RecordForeign        a file of the cache's folder that is not ours, or of another format version
+│   ├── RecordDamaged        a file there that is not what was written
+│   └── SessionInUse         another process has the named session open
 └── Cancelled                a run was cancelled by its caller
 
 Messages name the thing, the value and the next step.
@@ -116,6 +119,18 @@ class MemoryBudgetError(CapacityError):
 
 class StorageError(EdgeError):
     """The disk is full or refuses the write."""
+
+
+class RecordForeign(StorageError):
+    """A file of the cache's folder that is not ours, or of another format version."""
+
+
+class RecordDamaged(StorageError):
+    """A file of the cache's folder that is not what was written."""
+
+
+class SessionInUse(StorageError):
+    """Another process, or another conversation of this one, has the named session open."""
 
 
 class Cancelled(EdgeError):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.cache.session import Session
 from edge.detokenizer import Detokenizer
 from edge.errors import Cancelled, ContextExceeded, InvalidArgument, MemoryBudgetError
 from edge.sampling import Sampler, Sampling
-from edge.session import Session
 from edge.stop import StopStrings
 from edge.tokenizer import Tokenizer
 from runtimes.protocol import CancelToken, Logits
@@ -104,6 +104,7 @@ class Generation:
         self.finish_reason: FinishReason | None = None
         """None while it runs, and after an error."""
         self._kv_bytes = 0
+        self._began = self._kept = False
 
     @property
     def text(self) -> str:
@@ -198,8 +199,12 @@ class Generation:
     def _logits(self) -> Logits:
         """Logits [vocab] behind all that is there: prefill at first, then one token each time."""
         if len(self._history) > len(self._prompt):
+            self._keep_prompt()
             return self._session.run(self._history[-1:], self._cancel)
         start = time.perf_counter()
+        if not self._began:
+            self._session.busy.acquire()
+            self._began = True
         self.cached_tokens = self._session.rewind_to(self._prompt)
         rest = self._prompt[self.cached_tokens :]
         logits = self._session.run(rest, self._cancel)
@@ -255,14 +260,26 @@ class Generation:
         rest = self._stops.push(self._detokenizer.finish())
         return rest if self._stops.stopped else rest + self._stops.finish()
 
+    def _keep_prompt(self) -> None:
+        """Have others begin with the prompt too; behind the first token, which need not wait for it."""
+        if not self._kept:
+            self._kept = True
+            self._session.keep()
+
     def _release(self) -> None:
         self._kv_bytes = self._session.nbytes
         self._ended = True
         on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(self)
-        else:
-            self._session.close()
+        try:
+            self._keep_prompt()
+            if on_end is not None:
+                on_end(self)
+            else:
+                self._session.close()
+        finally:
+            if self._began:
+                self._began = False
+                self._session.busy.release()
 
 
 def checked_tokens(tokens: Sequence[int], vocab: int) -> list[int]:

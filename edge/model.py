@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edge.artifact import Artifact, ModelSpec, open_artifact
+from edge.cache.model_cache import ModelCache, open_folder
+from edge.cache.session import Session
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
 from edge.generate import AtLimit, Generation, Limits, checked_tokens
@@ -16,7 +18,6 @@ from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan
 from edge.sampling import SAMPLING_NAMES, Sampling
-from edge.session import Session
 from edge.template import ChatTemplate
 from edge.tokenizer import Tokenizer
 from runtimes.protocol import Engine, Grant, Logits, Step
@@ -32,10 +33,17 @@ class Model:
     """
 
     def __init__(
-        self, artifact: Artifact, engine: Engine, plan: Plan | None = None, at_limit: AtLimit = "stop"
+        self,
+        artifact: Artifact,
+        engine: Engine,
+        plan: Plan | None = None,
+        at_limit: AtLimit = "stop",
+        cache: ModelCache | None = None,
     ) -> None:
         self.artifact = artifact
         self.engine = engine
+        self.cache = cache or ModelCache(engine)
+        """What conversations share, and what of them lies on the disk."""
         self.plan = plan
         """What it was admitted with; None where the engine was opened by hand."""
         self.at_limit = at_limit
@@ -97,10 +105,12 @@ class Model:
         stop: str | Sequence[str] = (),
         logit_bias: Mapping[int, float] | None = None,
         ignore_eos: bool = False,
+        private: bool = False,
     ) -> Generation:
         """Go on from `prompt`, a raw text or token ids, until an end token, a stop string or `max_tokens`.
 
-        What is None comes from the artifact's generation defaults; `max_tokens` from the room in the context.
+        What is None comes from the artifact's generation defaults; `max_tokens` from the room in the context. What is
+        `private` is kept nowhere, neither for other prompts nor on the disk.
 
         Raises:
             InvalidArgument: a parameter out of range, or an empty prompt.
@@ -108,7 +118,7 @@ class Model:
         """
         return self.start(
             self.encode(prompt) if isinstance(prompt, str) else prompt,
-            Session(self.engine),
+            self.cache.new_session(private),
             None,
             max_tokens=max_tokens,
             temperature=temperature,
@@ -122,13 +132,33 @@ class Model:
             ignore_eos=ignore_eos,
         )
 
-    def chat(self, system: str | None = None, **sampling: Any) -> Chat:
-        """A new conversation; `sampling` as for `generate`.
+    def chat(self, system: str | None = None, *, private: bool = False, **sampling: Any) -> Chat:
+        """A new conversation; `sampling` and `private` as for `generate`.
 
         Raises:
             ArtifactError: the artifact has no chat template, or a broken one.
         """
-        return Chat(self, system, **sampling)
+        return Chat(self, system, session=self.cache.new_session(private), **sampling)
+
+    def session(self, name: str, system: str | None = None, **sampling: Any) -> Chat:
+        """The conversation `name` as it was left, in this process or another; a new one where there is none.
+
+        It is on the disk after every answer. Close it: as long as it is open, nobody else can go on with it.
+
+        Raises:
+            InvalidArgument: a name that cannot be a file's, a system message other than the one it has, or
+                the model was loaded without a `store`.
+            SessionInUse: it is open elsewhere.
+            StorageError: the folder refuses.
+            ArtifactError: as for `chat`.
+        """
+        self.check_parameters(sampling)
+        saved = self.cache.saved_session(name)
+        try:
+            return Chat(self, system, session=self.cache.new_session(), saved=saved, **sampling)
+        except BaseException:
+            saved.close()
+            raise
 
     def logits(self, tokens: Sequence[int]) -> Logits:
         """Float32 logits [len(tokens), vocab] behind each of `tokens`.
@@ -194,6 +224,7 @@ class Model:
 
     def close(self) -> None:
         """Release the engine; nothing can be generated afterwards."""
+        self.cache.close()
         self.engine.close()
 
     def __enter__(self) -> Model:
@@ -212,6 +243,9 @@ def load(
     memory: int | str = "auto",
     sessions: int = 1,
     at_limit: AtLimit = "stop",
+    prefix_cache: int | str = "auto",
+    store: str | Path | None = None,
+    disk: int | str = "auto",
 ) -> Model:
     """Load the artifact at `path`.
 
@@ -223,8 +257,13 @@ def load(
     Where context or memory end in the middle of an answer, `at_limit` "stop" ends it with `finish_reason` `length`, and
     "error" raises ContextExceeded or MemoryBudgetError; what was said is kept.
 
+    What one prompt has read is there for the next that begins alike: as much as `prefix_cache` bytes hold (0 is none,
+    "auto" one conversation where there is room), and, in the folder `store`, as much as `disk` bytes hold after a
+    restart too. "auto" is the user's cache folder, and a tenth of what the disk has free, 2 GiB at most.
+
     Raises:
         ArtifactError, EngineError, MissingExtra, InvalidArgument, MemoryBudgetError
+        StorageError: `store` cannot be written.
     """
     # Engines are looked for when one is opened, not on import.
     from runtimes import open_engine
@@ -233,17 +272,20 @@ def load(
         raise InvalidArgument(f"at_limit is {at_limit!r}; choose one of {', '.join(get_args(AtLimit))}")
     start = time.perf_counter()
     artifact = open_artifact(path)
+    folder = open_folder(store)
     plans: list[Plan] = []
 
     def grant(name: str, kind: str) -> Grant:
         needs = Needs.of_artifact(artifact.manifest, name, kind)
-        plan = admit(needs, memory, context, sessions)
+        plan = admit(needs, memory, context, sessions, prefix_cache)
         plans.append(plan)
         return Grant(plan.context, plan.kv_budget)
 
     opened = open_engine(artifact, engine=engine, threads=threads, kv=kv, admit=grant)
     try:
-        model = Model(artifact, opened, plans[-1] if plans else None, at_limit)
+        plan = plans[-1] if plans else None
+        cache = ModelCache.of(artifact, opened, plan, folder, disk) if plan is not None else None
+        model = Model(artifact, opened, plan, at_limit, cache)
     except BaseException:
         opened.close()
         raise

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edge.artifact.pages import PAGE_TOKENS
 from edge.errors import ContextExceeded, InvalidArgument
+
+_LONGEST_HEADER = 4096
 
 
 def check_context(held: int, more: int, context: int) -> int:
@@ -29,16 +32,22 @@ def check_range(start: int, stop: int, held: int) -> None:
         raise InvalidArgument(f"tokens [{start}, {stop}) are not among the {held} held")
 
 
-def split_header(data: bytes) -> tuple[dict[str, Any], int, int, bytes]:
+def check_whole(start: int, stop: int) -> None:
+    """Raises InvalidArgument where [start, stop) is not one block or several."""
+    if start % PAGE_TOKENS or stop % PAGE_TOKENS or start == stop:
+        raise InvalidArgument(f"tokens [{start}, {stop}) are not whole blocks of {PAGE_TOKENS}")
+
+
+def split_header(data: bytes | memoryview) -> tuple[dict[str, Any], int, int, memoryview]:
     """The header, its `start` and `stop`, and what follows.
 
     Raises:
         InvalidArgument: there is no such header.
     """
-    line, _, body = data.partition(b"\n")
+    end = bytes(data[:_LONGEST_HEADER]).find(b"\n") + 1
     try:
-        header = json.loads(line)
-        return header, int(header["start"]), int(header["stop"]), body
+        header = json.loads(bytes(data[:end]))
+        return header, int(header["start"]), int(header["stop"]), memoryview(data)[end:]
     except (ValueError, KeyError, TypeError, OverflowError):
         raise InvalidArgument(
             "the KV data has no header; give the bytes that Cache.export returned"
@@ -46,7 +55,7 @@ def split_header(data: bytes) -> tuple[dict[str, Any], int, int, bytes]:
 
 
 def check_header(
-    header: dict[str, Any], expected: dict[str, Any], body: bytes, nbytes: int, held: int
+    header: dict[str, Any], expected: dict[str, Any], body: memoryview, nbytes: int, held: int
 ) -> None:
     """Raises InvalidArgument where the data is not `expected` with `nbytes` bytes behind the tokens held."""
     if header != expected or header["start"] != held or len(body) != nbytes:

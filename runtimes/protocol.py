@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import KvGroup
+from runtimes.budget import Budget
 
 Logits = NDArray[np.float32]
 
@@ -23,6 +24,23 @@ class LayerGroup:
     layers: tuple[int, ...]
     tokens: int
     nbytes: int
+
+
+class KvSpan(Protocol):
+    """The KV of tokens [start, stop) of a sequence, held apart from the cache that it was shared from."""
+
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps from being given back, whoever else uses them."""
+
+    def export(self) -> bytes:
+        """What `Cache.export` gives of these tokens."""
+
+    def close(self) -> int:
+        """Let go of the memory; the span is empty afterwards. Bytes that nobody uses any more."""
 
 
 @runtime_checkable
@@ -63,8 +81,25 @@ class Cache(Protocol):
     def export(self, start: int, stop: int) -> bytes:
         """The KV of tokens [start, stop), to be given to `adopt`."""
 
-    def adopt(self, data: bytes) -> None:
+    def adopt(self, data: bytes | memoryview) -> None:
         """Append what `export` gave; the tokens must follow on those already held."""
+
+    def share(self, start: int, stop: int) -> KvSpan:
+        """Hold the KV of tokens [start, stop), whole blocks, for other sequences; no copy where the cache is paged.
+
+        Raises:
+            InvalidArgument: they are not whole blocks, or not held.
+            EngineError: a sliding window has forgotten some.
+            MemoryBudgetError: the copy does not fit the budget.
+        """
+
+    def attach(self, span: KvSpan) -> None:
+        """Append what `share` gave; the tokens must follow on those already held.
+
+        Raises:
+            InvalidArgument: they do not.
+            ContextExceeded, MemoryBudgetError: nothing has changed.
+        """
 
     def close(self) -> None:
         """Give the memory back; the cache is empty afterwards."""
@@ -121,11 +156,15 @@ class Engine(Protocol):
     name: str
     isa: str
     """The instruction set that its kernels use; empty where the engine does not tell."""
+    version: str
+    """Of the library that runs the graph."""
     threads: int
     context: int
     weight_bytes: int
     kv: tuple[KvGroup, ...]
     """How keys and values are kept, by group of layers."""
+    budget: Budget
+    """What all its caches have taken together, and may."""
     passed_over: str
     """Why `auto` did not take a faster engine that the artifact is for; empty where it did."""
 

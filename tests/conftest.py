@@ -11,6 +11,14 @@ from edge.errors import EdgeError
 from tests.tiny_llama import write_tiny_llama
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cache lies on the disk: each test has a folder of its own."""
+    folder = tmp_path_factory.mktemp("cache") / "edgewise"
+    monkeypatch.setenv("EDGEWISE_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder with a random llama of 2 layers. Not to be changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import click
 
 from edge.cli.editor import LineReader, Reader, TerminalReader, history_path
 from edge.cli.exits import Terminated
-from edge.cli.options import artifact_argument, engine_options, sampling_options
+from edge.cli.options import SessionName, artifact_argument, conversation_options, sampling_options
 from edge.cli.output import remark, remark_passed_over
 from edge.cli.stream import print_answer
 from edge.errors import CapacityError, InvalidArgument, OutputExists, StorageError
@@ -33,33 +34,48 @@ Ctrl-C stops an answer or clears what was typed."""
 @click.command("chat")
 @artifact_argument
 @click.option("--system", metavar="TEXT", help="Tell the model first who it is and how to answer.")
+@click.option(
+    "--session",
+    type=SessionName(),
+    metavar="NAME",
+    help="Go on with the conversation NAME, or begin it; it is on the disk after every answer.",
+)
 @sampling_options
-@engine_options
+@conversation_options
 def command(
     artifact: Path,
     system: str | None,
+    session: str | None,
     loading: dict[str, Any],
     **sampling: Any,
 ) -> None:
     """Talk with a model. Earlier turns stay in its memory and are not read again.
 
     Type /help for what can be typed. What is typed is kept in a history file for the arrow keys
-    (~/.local/state/edgewise/history).
+    (~/.local/state/edgewise/history), and what was read is kept for the next start (edge cache); with --no-store
+    neither is.
 
     \b
     Example:
       edge chat smollm2.edge --system "You are a terse Unix expert."
+      edge chat smollm2.edge --session shopping
     """
     import edge
 
-    interactive = sys.stdin.isatty()
-    reader: Reader = TerminalReader(history_path()) if interactive else LineReader()
+    interactive, private = sys.stdin.isatty(), loading["store"] is None
+    reader: Reader = TerminalReader(None if private else history_path()) if interactive else LineReader()
     with edge.load(artifact, **loading) as model:
         remark_passed_over(model.engine)
-        chat = model.chat(system=system, **sampling)
+        if session is None:
+            chat = model.chat(system=system, **sampling)
+        else:
+            chat = model.session(session, system=system, **sampling)
         if interactive:
             remark(f"{model.artifact.manifest.name}: /help for help, Ctrl-D to leave")
-        _converse(chat, reader, interactive=interactive)
+            if chat.messages and session is not None:
+                remark(resumed(session, chat))
+        with closing(chat):
+            _converse(chat, reader, interactive=interactive)
 
 
 def _converse(chat: Chat, reader: Reader, *, interactive: bool) -> None:
@@ -87,6 +103,12 @@ def _converse(chat: Chat, reader: Reader, *, interactive: bool) -> None:
             if not interactive:
                 raise
             remark(f"error: {e}")
+
+
+def resumed(name: str, chat: Chat) -> str:
+    """A line about a session that goes on."""
+    held = chat.cache.length if chat.cache is not None else 0
+    return f"session {name} goes on after {len(chat.messages)} messages, {held} tokens of them in memory"
 
 
 def _answer(chat: Chat, text: str, *, interactive: bool) -> None:

@@ -28,19 +28,24 @@ class Reader(Protocol):
 
 
 class TerminalReader:
-    """Reads with history. Enter sends; Alt-Enter, or a backslash before Enter, goes to a new line."""
+    """Reads with history. Enter sends; Alt-Enter, or a backslash before Enter, goes to a new line.
 
-    def __init__(self, history: Path) -> None:
+    Without a file `history` the arrow keys know what was typed here only.
+    """
+
+    def __init__(self, history: Path | None) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.history import FileHistory, InMemoryHistory
         from prompt_toolkit.output import create_output
 
-        try:
-            history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            history.touch(mode=0o600)
-            kept: FileHistory | InMemoryHistory = FileHistory(str(history))
-        except OSError:
-            kept = InMemoryHistory()  # a read-only home: this session's lines only
+        kept: FileHistory | InMemoryHistory = InMemoryHistory()
+        if history is not None:
+            try:
+                history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                history.touch(mode=0o600)
+                kept = FileHistory(str(history))
+            except OSError:  # a read-only home: this session's lines only
+                pass
         self._terminal = termios.tcgetattr(sys.stdin)
         self._session: PromptSession[str] = PromptSession(
             "> ",

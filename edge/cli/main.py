@@ -19,6 +19,7 @@ COMMANDS = (
     ("plan", "Show what a model needs of memory, and whether it fits."),
     ("run", "Answer one prompt."),
     ("chat", "Talk with a model."),
+    ("cache", "List, check or remove what conversations left on the disk."),
     ("inspect", "Show what an artifact is made of."),
     ("verify", "Check every file of an artifact against its hash."),
     ("bench", "Measure the speed and memory of an artifact here."),

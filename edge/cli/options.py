@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from edge.artifact.pages import KV_NAMES
+from edge.errors import StorageError
 from edge.memory.size import parse_size
 
 ENGINES = ("auto", "cpu", "onnxruntime")
@@ -51,57 +52,113 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return "auto" if text.lower() == "auto" else parse_size(text)
 
 
-_LOADING = ("engine", "threads", "context", "kv", "memory", "at_limit")
+class SessionName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The name of a session, which completes to those there are."""
+
+    name = "session"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Sessions of the default folder that start with `incomplete`."""
+        from edge.cache.folder import default_folder, stored_sessions
+
+        try:
+            names = sorted(stored.path.stem for stored in stored_sessions(default_folder()))
+        except StorageError:
+            names = []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
+
+_ENGINE_OPTIONS = {
+    "engine": click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="What runs the model: cpu, onnxruntime, or auto, the fastest that can.",
+    ),
+    "threads": click.option(
+        "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"
+    ),
+    "context": click.option(
+        "--context",
+        type=int,
+        metavar="N",
+        help="Longest conversation in tokens.  [default: what the model and the memory allow]",
+    ),
+    "kv": click.option(
+        "--kv",
+        type=click.Choice(tuple(KV_NAMES)),
+        help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: fp32]",
+    ),
+    "memory": click.option(
+        "--memory",
+        type=Size(),
+        default="auto",
+        show_default=True,
+        metavar="SIZE",
+        help="What all of it may take, such as 6GiB; auto: what there is.",
+    ),
+    "at_limit": click.option(
+        "--at-limit",
+        type=click.Choice(["stop", "error"]),
+        default="stop",
+        show_default=True,
+        help="Where context or memory end in an answer: end it there, or fail.",
+    ),
+}
+_CACHE_OPTIONS = {
+    "prefix_cache": click.option(
+        "--prefix-cache",
+        type=Size(),
+        default="auto",
+        show_default=True,
+        metavar="SIZE",
+        help="Memory for what prompts begin with, so that it is read once; auto: a conversation's worth.",
+    ),
+    "store": click.option(
+        "--store",
+        default="auto",
+        metavar="DIR",
+        help="Keep that in DIR too, for the next start.  [default: the user's cache folder, or EDGEWISE_CACHE]",
+    ),
+    "disk": click.option(
+        "--disk",
+        type=Size(),
+        default="auto",
+        show_default=True,
+        metavar="SIZE",
+        help="Most it may take there; auto: a tenth of what is free, 2 GiB at most.",
+    ),
+}
 
 
 def engine_options(command: F) -> F:
     """Add what `edge.load` takes, --engine to --at-limit, given to the command as `loading`."""
+    return _loading(command, _ENGINE_OPTIONS)
 
+
+def conversation_options(command: F) -> F:
+    """Add `engine_options` and those of the prefix cache, on the disk too unless there is --no-store."""
+    private = click.option(
+        "--no-store", is_flag=True, help="Leave nothing of this on the disk, and read nothing there."
+    )
+    return _loading(command, {**_ENGINE_OPTIONS, **_CACHE_OPTIONS, "no_store": private})
+
+
+def _loading(command: F, options: Mapping[str, Callable[[F], F]]) -> F:
     @wraps(command)
     def loading(**given: Any) -> Any:
-        return command(loading={name: given.pop(name) for name in _LOADING}, **given)
+        values = {name: given.pop(name) for name in options}
+        if values.pop("no_store", False):
+            values["store"] = None
+        return command(loading=values, **given)
 
-    return _add(
-        cast(F, loading),
-        click.option(
-            "--engine",
-            type=click.Choice(ENGINES),
-            default="auto",
-            show_default=True,
-            metavar="NAME",
-            help="What runs the model: cpu, onnxruntime, or auto, the fastest that can.",
-        ),
-        click.option(
-            "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"
-        ),
-        click.option(
-            "--context",
-            type=int,
-            metavar="N",
-            help="Longest conversation in tokens.  [default: what the model and the memory allow]",
-        ),
-        click.option(
-            "--kv",
-            type=click.Choice(tuple(KV_NAMES)),
-            help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: fp32]",
-        ),
-        click.option(
-            "--memory",
-            type=Size(),
-            default="auto",
-            show_default=True,
-            metavar="SIZE",
-            help="What all of it may take, such as 6GiB; auto: what there is.",
-        ),
-        click.option(
-            "--at-limit",
-            type=click.Choice(["stop", "error"]),
-            default="stop",
-            show_default=True,
-            help="Where context or memory end in an answer: end it there, or fail.",
-        ),
-    )
+    return _add(cast(F, loading), *options.values())
 
 
 def sampling_options(command: F) -> F:

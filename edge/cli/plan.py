@@ -11,10 +11,12 @@ import click
 
 from edge.artifact import MANIFEST, open_artifact
 from edge.artifact.pages import KV_NAMES
+from edge.cache.folder import default_folder, disk_budget
 from edge.cli.extra import needs_exporter
 from edge.cli.options import ENGINES, ArtifactPath, Size
 from edge.cli.output import output_options, print_json, print_table
-from edge.errors import EngineError, InvalidArgument
+from edge.errors import EngineError, InvalidArgument, StorageError
+from edge.memory.admission import sized
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.probe import Memory, probe
@@ -39,6 +41,14 @@ _BAR = 40
 @click.option(
     "--sessions", type=int, default=1, show_default=True, metavar="N", help="Conversations at once."
 )
+@click.option(
+    "--prefix-cache",
+    type=Size(),
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory for what prompts begin with; auto: a conversation's worth, where there is room.",
+)
 @click.option("--kv", type=click.Choice(tuple(KV_NAMES)), help="What the KV cache holds.  [default: int8]")
 @click.option(
     "--weights",
@@ -51,6 +61,7 @@ def command(
     memory: int | str,
     context: int | None,
     sessions: int,
+    prefix_cache: int | str,
     kv: str | None,
     weights: str | None,
     as_json: bool,
@@ -69,11 +80,18 @@ def command(
     """
     here = probe() if isinstance(memory, str) else None
     needs = _needs(source, kv, weights)
-    plan = make_plan(needs, here.available if here is not None else int(memory), context, sessions)
+    available = here.available if here is not None else int(memory)
+    plan = make_plan(needs, available, context, sessions, sized(prefix_cache))
+    disk = _disk(plan)
     if as_json:
-        print_json(plan_report(plan) | ({} if here is None else {"machine": asdict(here)}))
+        machine = {} if here is None else {"machine": asdict(here)}
+        print_json(plan_report(plan) | {"disk": disk} | machine)
     else:
         _print(plan, here)
+        if disk is not None:
+            click.echo(
+                f"on the disk: up to {_mib(disk['bytes'])} MiB of the prefix cache, in {disk['folder']}"
+            )
 
 
 def plan_report(plan: Plan) -> dict[str, Any]:
@@ -90,6 +108,17 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         "max_context": plan.max_context,
         "suggestions": [s.to_json() for s in ([] if plan.fits else suggestions(plan))],
     }
+
+
+def _disk(plan: Plan) -> dict[str, Any] | None:
+    """What run, chat and serve may leave on the disk by default, in bytes; None where they leave nothing."""
+    if not (plan.fits and plan.needs.shares_prefixes):
+        return None
+    try:
+        folder = default_folder()
+    except StorageError:
+        return None
+    return {"folder": str(folder), "bytes": disk_budget(folder, "auto")}
 
 
 def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
@@ -132,7 +161,7 @@ def _print(plan: Plan, here: Memory | None) -> None:
         ("KV cache", required.kv, _kv_words(plan)),
         ("workspace", required.workspace, "a prefill chunk, logits, rotary tables"),
         ("runtime", required.runtime, "Python, ONNX Runtime, tokenizer"),
-        ("prefix cache", required.prefix_cache, ""),
+        ("prefix cache", required.prefix_cache, "what was read, for prompts that begin alike"),
         ("reserve", required.reserve, "left to the system"),
     ]
     print_table(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.options import artifact_argument, engine_options, sampling_options
+from edge.cli.options import artifact_argument, conversation_options, sampling_options
 from edge.cli.output import output_options, print_json, remark, remark_passed_over, seconds, size
 from edge.cli.stream import pieces, print_answer
 from edge.errors import InvalidArgument
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--system", metavar="TEXT", help="Tell the model first who it is and how to answer.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it stands, without the chat template.")
 @sampling_options
-@engine_options
+@conversation_options
 @output_options
 def command(
     artifact: Path,
@@ -111,6 +111,7 @@ def run_report(model: Model, generation: Generation) -> dict[str, Any]:
         "text": generation.text,
         "token_ids": [int(token) for token in generation.token_ids],
         "prompt_tokens": generation.prompt_tokens,
+        "cached_tokens": generation.cached_tokens,
         "completion_tokens": len(generation.token_ids),
         "finish_reason": generation.finish_reason,
         "timings": {
@@ -127,6 +128,11 @@ def run_report(model: Model, generation: Generation) -> dict[str, Any]:
     }
 
 
+def _prompt(generation: Generation) -> str:
+    cached = f", {generation.cached_tokens} of them read before" if generation.cached_tokens else ""
+    return f"{generation.prompt_tokens} prompt tokens{cached}"
+
+
 def statistics(model: Model, generation: Generation) -> str:
     """One line for people about an answer."""
     timings = generation.timings
@@ -134,7 +140,7 @@ def statistics(model: Model, generation: Generation) -> str:
         (
             f"{len(generation.token_ids)} tokens",
             f"{timings.decode_tokens_per_s:.1f} tokens/s",
-            f"first token after {seconds(timings.ttft_s)} ({generation.prompt_tokens} prompt tokens)",
+            f"first token after {seconds(timings.ttft_s)} ({_prompt(generation)})",
             f"memory {size(peak_rss_bytes())} "
             f"(weights {size(model.engine.weight_bytes)}, KV {size(generation.kv_bytes)})",
         )

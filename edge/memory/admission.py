@@ -14,16 +14,29 @@ _MIB = 1 << 20
 _IMPORTED = 32 * _MIB
 
 
-def admit(needs: Needs, memory: int | str, context: int | None, sessions: int) -> Plan:
-    """The plan of a load; `memory` as `edge.load` takes it.
+def admit(
+    needs: Needs, memory: int | str, context: int | None, sessions: int, prefix_cache: int | str = "auto"
+) -> Plan:
+    """The plan of a load; `memory` and `prefix_cache` as `edge.load` takes them.
 
     Raises:
         InvalidArgument: a value out of range.
         MemoryBudgetError: it does not fit; nothing was loaded.
     """
-    plan = make_plan(needs, _allowed(memory), context, sessions)
+    plan = make_plan(needs, _allowed(memory), context, sessions, sized(prefix_cache))
     check(plan)
     return plan
+
+
+def sized(size: int | str) -> int | None:
+    """Bytes of a size; None for `auto`.
+
+    Raises:
+        InvalidArgument: it is no size.
+    """
+    if isinstance(size, str):
+        return None if size.lower() == "auto" else parse_size(size)
+    return size
 
 
 def check(plan: Plan) -> None:
@@ -32,10 +45,11 @@ def check(plan: Plan) -> None:
         return
     r = plan.required
     what = f"{plan.sessions} conversations" if plan.sessions > 1 else "a conversation"
+    prefix = f"prefix cache {_mib(r.prefix_cache)}, " if r.prefix_cache else ""
     would = "; ".join(s.text for s in suggestions(plan)) or "free memory, or take a smaller model"
     raise MemoryBudgetError(
         f"{what} of {plan.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
-        f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, "
+        f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, {prefix}"
         f"reserve {_mib(r.reserve)}) and there are {plan.available // _MIB}; what would fit: {would}"
     )
 

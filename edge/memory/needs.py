@@ -62,6 +62,11 @@ class Needs:
         """One more token over all layers."""
         return sum(group.bytes_per_token for group in self.groups)
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether what one conversation has read is of use to another: a window has forgotten its beginning."""
+        return not any(group.window for group in self.groups)
+
     def kv(self, context: int) -> int:
         """One conversation of `context` tokens: whole pages, and of a window that forgets no more than it keeps."""
         return sum(_group_bytes(group, context, forgets=self.engine == "cpu") for group in self.groups)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from edge.errors import InvalidArgument
 from edge.memory.needs import Needs, largest_context
 
 _MIB = 1 << 20
 _LEAST_RESERVE, _MOST_RESERVE, _RESERVE_PART = 32 * _MIB, 512 * _MIB, 20
+_PREFIX_PART = 8
 _MOST_SESSIONS, _MOST_BYTES = 1 << 20, 1 << 60
 LEAST_CONTEXT = 256
 """Tokens below which no conversation is worth a load; the model's own context where that is shorter."""
@@ -51,12 +52,20 @@ class Plan:
 
     @property
     def kv_budget(self) -> int:
-        """Bytes that all KV may take: what everything else leaves."""
-        return max(0, self.available - self.required.total + self.required.kv)
+        """Bytes that all KV may take, the prefix cache's too: what everything else leaves."""
+        return max(0, self.available - self.required.total + self.required.kv + self.required.prefix_cache)
 
 
-def make_plan(needs: Needs, available: int, context: int | None = None, sessions: int = 1) -> Plan:
+def make_plan(
+    needs: Needs,
+    available: int,
+    context: int | None = None,
+    sessions: int = 1,
+    prefix_cache: int | None = None,
+) -> Plan:
     """The plan for `context` tokens, by default as many as fit, and the least that is worth it where none do.
+
+    The prefix cache has `prefix_cache` bytes; None gives it one conversation's KV, as far as nothing else wants it.
 
     Raises:
         InvalidArgument: `context` is not from 1 to the model's, `sessions` or `available` below 1.
@@ -67,16 +76,20 @@ def make_plan(needs: Needs, available: int, context: int | None = None, sessions
     sessions = _whole("sessions", sessions, _MOST_SESSIONS, f"give 1 or more, at most {_MOST_SESSIONS}")
     available = checked_memory(available)
     reserve = min(_MOST_RESERVE, max(_LEAST_RESERVE, available // _RESERVE_PART))
-    most = largest_context(needs, available - needs.weights - needs.runtime - reserve, sessions)
+    prefix = 0 if prefix_cache is None else checked_bytes("prefix_cache", prefix_cache)
+    most = largest_context(needs, available - needs.weights - needs.runtime - reserve - prefix, sessions)
     chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
     required = Required(
         weights=needs.weights,
         kv=sessions * needs.kv(chosen),
         workspace=needs.workspace(chosen),
         runtime=needs.runtime,
-        prefix_cache=0,
+        prefix_cache=prefix,
         reserve=reserve,
     )
+    if prefix_cache is None and needs.shares_prefixes:
+        left = max(0, available - required.total)
+        required = replace(required, prefix_cache=min(left, needs.kv(chosen), available // _PREFIX_PART))
     return Plan(
         needs=needs,
         available=available,
@@ -96,12 +109,22 @@ def checked_memory(memory: object) -> int:
     return _whole("memory", memory, _MOST_BYTES, "give auto, bytes from 1 on, or a size such as 6GiB")
 
 
-def _whole(name: str, value: object, most: int, expected: str) -> int:
-    """`value`, a whole number from 1 to `most`, of whatever integer type."""
+def checked_bytes(name: str, value: object) -> int:
+    """Bytes, 0 or more.
+
+    Raises:
+        InvalidArgument
+    """
+    expected = "give auto, bytes from 0 on, or a size such as 1GiB"
+    return _whole(name, value, _MOST_BYTES, expected, least=0)
+
+
+def _whole(name: str, value: object, most: int, expected: str, least: int = 1) -> int:
+    """`value`, a whole number from `least` to `most`, of whatever integer type."""
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        number = 0
-    if not 1 <= number <= most:
+        number = -1
+    if not least <= number <= most:
         raise InvalidArgument(f"{name} is {value!r:.40}; {expected}")
     return number

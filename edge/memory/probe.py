@@ -71,9 +71,12 @@ def probe(root: Path = Path("/")) -> Memory:
     )
 
 
-def available_bytes(root: Path = Path("/")) -> int:
-    """Bytes that this process can still take; `root` is where proc and sys are found."""
-    free = [_system(root), *(group.left for group in _groups(root)), *_of_process(root)]
+def available_bytes(root: Path = Path("/"), needed_files: int = 0) -> int:
+    """Bytes that this process can still take; `root` is where proc and sys are found.
+
+    Of what the system counts as available, `needed_files` bytes are file pages that must stay.
+    """
+    free = [_system(root) - needed_files, *(group.left for group in _groups(root)), *_of_process(root)]
     return max(0, min(free))
 
 

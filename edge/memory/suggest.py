@@ -65,7 +65,7 @@ def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     for kind in ("float16", "int8", "int4"):
         needs = plan.needs.with_kv(kind)
         if needs.kv_bytes_per_token < plan.needs.kv_bytes_per_token:
-            yield needs.kv_name, make_plan(needs, plan.available, plan.context, plan.sessions)
+            yield needs.kv_name, _plan(plan, needs=needs)
 
 
 def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
@@ -75,20 +75,33 @@ def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
         # A few percent are what blocks and zero points make, not another type.
         if nbytes < 0.8 * plan.needs.weights:
             needs = Needs.of(plan.needs.spec, nbytes, weights, engine_for(weights), kv)
-            yield weights, make_plan(needs, plan.available, plan.context, plan.sessions)
+            yield weights, _plan(plan, needs=needs)
 
 
 def _sessions(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     others = plan.required.total - plan.required.kv
     most = (plan.available - others) // max(1, plan.needs.kv(plan.context))
     if max(1, most) < plan.sessions:
-        yield max(1, most), make_plan(plan.needs, plan.available, plan.context, max(1, most))
+        yield max(1, most), _plan(plan, sessions=max(1, most))
 
 
 def _context(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     most = plan.max_context
     if min(LEAST_CONTEXT, plan.needs.spec.context) <= most < plan.context:
-        yield most, make_plan(plan.needs, plan.available, most, plan.sessions)
+        yield most, _plan(plan, context=most)
+
+
+def _plan(
+    plan: Plan, needs: Needs | None = None, context: int | None = None, sessions: int | None = None
+) -> Plan:
+    """`plan` with other values."""
+    return make_plan(
+        needs or plan.needs,
+        plan.available,
+        context or plan.context,
+        sessions or plan.sessions,
+        plan.required.prefix_cache,
+    )
 
 
 # In the order in which they are made: weights decide about the engine, and so about KV; all others about the context.

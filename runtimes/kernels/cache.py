@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.artifact.pages import PAGE_TOKENS, PAGES_VERSION
-from edge.errors import EngineError, EngineFailed
-from runtimes.kernels.pool import Bytes
+from edge.artifact.pages import PAGE_TOKENS
+from edge.errors import EngineError, EngineFailed, InvalidArgument
+from runtimes.kernels.page_data import (
+    NO_PAGE,
+    Pages,
+    blocks_of,
+    page_data,
+    page_data_bytes,
+    page_header,
+    put_page_data,
+)
 from runtimes.kernels.pools import Pools
-from runtimes.kernels.token_bytes import TokenBytes, token_bytes
-from runtimes.kv_data import check_context, check_header, check_range, split_header
-from runtimes.protocol import LayerGroup
+from runtimes.kernels.span import PagedSpan
+from runtimes.kv_data import check_context, check_header, check_range, check_whole, split_header
+from runtimes.protocol import KvSpan, LayerGroup
 
-NO_PAGE = -1
-"""In a block table: forgotten, or not there yet."""
 _LEAST_BLOCKS = 16
 
 
@@ -96,42 +101,59 @@ class CpuCache:
         return other
 
     def export(self, start: int, stop: int) -> bytes:
-        """See `Cache.export`: a line of JSON, then of each group and page the tokens' bytes [heads, tokens, bytes].
+        """See `Cache.export`.
 
         Raises:
             EngineError: a window has forgotten some of the tokens.
         """
         check_range(start, stop, self._length)
-        parts = [json.dumps(self._header(start, stop)).encode() + b"\n"]
-        for i, table in enumerate(self.tables):
-            for block, first, last in _spans(start, stop):
-                if table[0, block] == NO_PAGE:
-                    raise EngineError(
-                        f"tokens [{start}, {stop}) are not all held: a sliding window has forgotten some"
-                    )
-                parts.append(self._tokens.read(self._heads(i, block), first, last).tobytes())
-        return b"".join(parts)
+        return page_data(self._pools, self._pages, start, stop)
 
-    def adopt(self, data: bytes) -> None:
+    def adopt(self, data: bytes | memoryview) -> None:
         """See `Cache.adopt`.
 
         Raises:
             InvalidArgument: it is no export of this model, or does not follow on the tokens held.
         """
         header, start, stop, body = split_header(data)
-        spec = self._pools.spec
-        expected = (stop - start) * spec.layers * spec.kv_heads * self._tokens.nbytes
-        check_header(header, self._header(start, stop), body, expected, self._length)
+        # Before the sizes: numbers that follow on what is held are none to run away with.
+        held = start == self._length and start <= stop <= self._context
+        expected = page_data_bytes(self._pools, start, stop) if held else -1
+        check_header(header, page_header(self._pools, start, stop), body, expected, self._length)
         self.reserve(stop - start)
-        at = 0
-        for i, group in enumerate(self._pools.groups):
-            heads = len(group.layers) * spec.kv_heads
-            for block, first, last in _spans(start, stop):
-                size = heads * (last - first) * self._tokens.nbytes
-                part = np.frombuffer(body, np.uint8, size, at).reshape(heads, last - first, -1)
-                self._tokens.write(self._heads(i, block), first, part)
-                at += size
+        put_page_data(self._pools, self._pages, start, stop, body)
         self._length = stop
+        self.forget()
+
+    def share(self, start: int, stop: int) -> PagedSpan:
+        """See `Cache.share`; the pages stay where they are.
+
+        Raises:
+            EngineError: a window has forgotten some of the tokens.
+        """
+        check_range(start, stop, self._length)
+        check_whole(start, stop)
+        first, last = start // PAGE_TOKENS, stop // PAGE_TOKENS
+        pages = [table[0, first:last].tolist() for table in self.tables]
+        if any(NO_PAGE in of_block for of_block in pages):
+            raise EngineError(
+                f"tokens [{start}, {stop}) are not all held: a sliding window has forgotten some"
+            )
+        return PagedSpan(self._pools, start, pages)
+
+    def attach(self, span: KvSpan) -> None:
+        """See `Cache.attach`; pages are shared, and room that was kept is given back."""
+        if not isinstance(span, PagedSpan) or span.pools is not self._pools:
+            raise EngineFailed("the KV belongs to another engine; use the one that shared it")
+        if span.start != self._length:
+            raise InvalidArgument(f"KV of tokens from {span.start} on does not follow on {self._length} held")
+        check_context(self._length, span.stop - span.start, self._context)
+        self._drop(blocks_of(self._length), self._blocks)
+        self._blocks = blocks_of(self._length)
+        for group, of_block in enumerate(span.pages):
+            self._pools.share(group, of_block)
+        self.add(span.pages)
+        self._length = span.stop
         self.forget()
 
     def close(self) -> None:
@@ -183,15 +205,8 @@ class CpuCache:
         self._blocks += new
 
     @property
-    def _tokens(self) -> TokenBytes:
-        return token_bytes(self._pools.kind, self._pools.spec.head_dim)
-
-    def _heads(self, group: int, block: int) -> Bytes:
-        """The page as uint8 [layers · kv_heads, bytes of a head]."""
-        pools = self._pools
-        heads = len(pools.groups[group].layers) * pools.spec.kv_heads
-        page: Bytes = pools.of[group].array[self.tables[group][0, block]]
-        return page[: heads * pools.head_bytes].reshape(heads, -1)
+    def _pages(self) -> Pages:
+        return [table[0].tolist() for table in self.tables]
 
     def _widen(self, blocks: int) -> None:
         """Room for `blocks` in the tables."""
@@ -244,11 +259,6 @@ class CpuCache:
                     f"{group.window} tokens has forgotten what they see; run them again from the start"
                 )
 
-    def _header(self, start: int, stop: int) -> dict[str, Any]:
-        spec = self._pools.spec
-        shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
-        return {"type": self._pools.kind, "pages": PAGES_VERSION, **shape, "start": start, "stop": stop}
-
 
 def reserve(wants: list[tuple[CpuCache, int]]) -> None:
     """Room for so many tokens more in each cache of one engine, or in none.
@@ -287,16 +297,3 @@ def _copies(caches: list[CpuCache]) -> list[CpuCache]:
             users[last] -= 1
             found.append(cache)
     return found
-
-
-def blocks_of(tokens: int) -> int:
-    """Pages that `tokens` take."""
-    return -(-tokens // PAGE_TOKENS)
-
-
-def _spans(start: int, stop: int) -> list[tuple[int, int, int]]:
-    """Of each block that holds some of the tokens: (block, first, last) with these counted in the block."""
-    return [
-        (block, max(start - block * PAGE_TOKENS, 0), min(stop - block * PAGE_TOKENS, PAGE_TOKENS))
-        for block in range(start // PAGE_TOKENS, blocks_of(stop))
-    ]

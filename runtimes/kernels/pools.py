@@ -44,14 +44,17 @@ class Pools:
         Raises:
             MemoryBudgetError: the budget or the pools do not hold them; nothing was taken.
         """
+        nbytes = sum(pool.page_bytes * n for pool, n in zip(self.of, counts, strict=True))
+        # Outside of the lock: what is reclaimed for it is given back through this very object.
+        self.budget.take(nbytes, what)
         with self._lock:
             for pool, count in zip(self.of, counts, strict=True):
                 if count > pool.free:
+                    self.budget.give(nbytes)
                     raise MemoryBudgetError(
                         f"{what} needs {count} pages of KV, {pool.free} of {len(pool.array)} are free; "
                         "shorten the prompt or close other conversations"
                     )
-            self.budget.take(sum(pool.page_bytes * n for pool, n in zip(self.of, counts, strict=True)), what)
             return [[pool.take() for _ in range(n)] for pool, n in zip(self.of, counts, strict=True)]
 
     def share(self, group: int, pages: Sequence[int]) -> None:
@@ -61,12 +64,13 @@ class Pools:
                 if page >= 0:
                     self.of[group].share(page)
 
-    def give(self, group: int, pages: Sequence[int]) -> None:
-        """One user less of each of `pages`; negative numbers stand for none."""
+    def give(self, group: int, pages: Sequence[int]) -> int:
+        """One user less of each of `pages`, negative numbers stand for none; bytes that nobody uses any more."""
         pool = self.of[group]
         with self._lock:
-            freed = sum(pool.give(page) for page in pages if page >= 0)
-        self.budget.give(freed * pool.page_bytes)
+            freed = pool.page_bytes * sum(pool.give(page) for page in pages if page >= 0)
+        self.budget.give(freed)
+        return freed
 
     def users(self, group: int, page: int) -> int:
         """How many use `page`."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edge.artifact import Artifact, kv_groups
 from edge.errors import EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
-from runtimes.kv_data import check_context, check_header, check_range, split_header
-from runtimes.protocol import LayerGroup
+from runtimes.kv_data import check_context, check_header, check_range, check_whole, split_header
+from runtimes.onnxruntime.span import CopiedSpan
+from runtimes.protocol import KvSpan, LayerGroup
 
 BLOCK = 128
 """Tokens by which room is rounded up."""
@@ -132,7 +133,7 @@ class OnnxRuntimeCache:
         header = json.dumps(self._header(start, stop)).encode() + b"\n"
         return header + b"".join(part.tobytes() for part in parts)
 
-    def adopt(self, data: bytes) -> None:
+    def adopt(self, data: bytes | memoryview) -> None:
         """See `Cache.adopt`.
 
         Raises:
@@ -148,6 +149,19 @@ class OnnxRuntimeCache:
         for buffer, part in zip(self._buffers, parts, strict=True):
             buffer[:, :, start:stop] = part
         self._length = stop
+
+    def share(self, start: int, stop: int) -> CopiedSpan:
+        """See `Cache.share`; a copy."""
+        check_whole(start, stop)
+        check_range(start, stop, self._length)
+        self._budget.take(self._bytes(stop - start), f"a copy of {stop - start} tokens")
+        return CopiedSpan(self._budget, start, stop, self._bytes(stop - start), self.export(start, stop))
+
+    def attach(self, span: KvSpan) -> None:
+        """See `Cache.attach`; a copy."""
+        if not isinstance(span, CopiedSpan) or span.budget is not self._budget:
+            raise EngineFailed("the KV belongs to another engine; use the one that shared it")
+        self.adopt(span.export())
 
     def close(self) -> None:
         """See `Cache.close`."""

@@ -48,20 +48,21 @@ class OnnxRuntimeEngine:
         self.kv = kv_groups(artifact.spec, self.name, self.kv_type(kv))
         self._ort = onnxruntime()
         check_version(self._ort.__version__, variant.requires)
+        self.version = str(self._ort.__version__)
         options = self._options(artifact, variant, threads)
         self._session: Any = open_session(self._ort, artifact, variant, options, self._inputs(artifact.spec))
         self._run_options = self._ort.RunOptions()
         # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
         self._artifact = artifact
-        self._budget = Budget(kv_budget)
+        self.budget = Budget(kv_budget)
         self.threads = threads
         self.context = context
         self.weight_bytes = artifact.manifest.weight_bytes
 
     def new_cache(self) -> Cache:
         """See `Engine.new_cache`."""
-        return OnnxRuntimeCache(self._artifact, self.context, self._budget)
+        return OnnxRuntimeCache(self._artifact, self.context, self.budget)
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
         """See `Engine.run`. Sequences run one behind the other: stock operators want one buffer a call."""
@@ -129,7 +130,7 @@ class OnnxRuntimeEngine:
     def _own(self, cache: Cache) -> OnnxRuntimeCache:
         if not isinstance(cache, OnnxRuntimeCache):
             raise EngineFailed(f"a {type(cache).__name__} is no cache of this engine; use engine.new_cache()")
-        cache.check_owner(self._budget)
+        cache.check_owner(self.budget)
         return cache
 
     def _reserve(self, steps: Sequence[Step], caches: Sequence[OnnxRuntimeCache]) -> None:
@@ -139,8 +140,8 @@ class OnnxRuntimeEngine:
             return
         token = sum(group.bytes_per_token for group in self.kv)
         more = sum(token * max(0, w - c.capacity) for w, c in zip(wanted, caches, strict=True))
-        self._budget.take(more, f"the cache of {len(steps)} sequence(s)")
-        self._budget.give(more)
+        self.budget.take(more, f"the cache of {len(steps)} sequence(s)")
+        self.budget.give(more)
         for capacity, cache in zip(wanted, caches, strict=True):
             cache.grow(capacity)
 

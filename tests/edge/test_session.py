@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.cache.session import Session
 from edge.errors import ContextExceeded, MemoryBudgetError
-from edge.session import Session
 from runtimes.protocol import CancelToken, Logits, Step
 from tests.edge.toy_engine import ToyEngine
 

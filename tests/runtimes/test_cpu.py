@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.artifact import open_artifact
+from edge.cache.session import Session
 from edge.errors import (
     ArtifactCorrupt,
     EngineError,
@@ -29,7 +30,6 @@ from edge.errors import (
     MemoryBudgetError,
 )
 from edge.memory.needs import Needs
-from edge.session import Session
 from runtimes import Engine, Step, open_engine
 from runtimes.kernels import library
 from runtimes.kernels.library import load_library

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.export_memory import R1_DISTILL_QWEN_1_5B
+from edge.cache import folder as folder_module
 from edge.cli import plan as plan_module
 from edge.memory.probe import Memory
 from tests.edge.cli.artifacts import write_windowed
@@ -19,16 +21,18 @@ Run = Callable[..., Ended]
 GIB = 1 << 30
 
 FITS = """\
-part          MiB
-weights     953.8  1777 M parameters, engine cpu           ███████████████████████
-KV cache    233.0  16384 tokens in int8, 14896 bytes each  ██████
-workspace    21.9  a prefill chunk, logits, rotary tables  █
-runtime     231.4  Python, ONNX Runtime, tokenizer         ██████
-reserve     204.8  left to the system                      █████
-needed     1644.9
-there is   4096.0  as asked
+part             MiB
+weights        953.8  1777 M parameters, engine cpu                ████████████████████
+KV cache       233.0  16384 tokens in int8, 14896 bytes each       █████
+workspace       21.9  a prefill chunk, logits, rotary tables       █
+runtime        231.4  Python, ONNX Runtime, tokenizer              █████
+prefix cache   233.0  what was read, for prompts that begin alike  █████
+reserve        204.8  left to the system                           ████
+needed        1877.9
+there is      4096.0  as asked
 
 fits; the largest context that fits is 131072 tokens (all that the model takes)
+on the disk: up to 1024.0 MiB of the prefix cache, in /cache
 """
 FITS_NOT = """\
 part          MiB
@@ -45,6 +49,13 @@ does not fit: 1880.7 MiB are missing
   would fit: sessions 1 (2265 MiB)
   would fit: context 15616 (3068 MiB)
 """
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten gigabytes are free where the cache would be."""
+    monkeypatch.setenv("EDGEWISE_CACHE", "/cache")
+    monkeypatch.setattr(folder_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * GIB))
 
 
 @pytest.fixture
@@ -79,6 +90,7 @@ def test_json(run_edge: Run, config: Path) -> None:
         "sessions",
         "max_context",
         "suggestions",
+        "disk",
     }
     required = report["required_bytes"]
     parts = ["weights", "kv", "workspace", "runtime", "prefix_cache", "reserve"]
@@ -111,7 +123,7 @@ def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(plan_module, "probe", lambda: board)
     out = run_edge("plan", config).out
     where = "NVIDIA Jetson Orin Nano, shared with the GPU, cgroup limit 7168.0 MiB, swap not counted"
-    assert f"there is   6144.0  {where}" in out
+    assert f"there is      6144.0  {where}" in out
     machine = run_edge("plan", config, "--json").json["machine"]
     assert (machine["unified"], machine["zram_free"], machine["gpus"]) == (True, 4 * GIB, [])
 

@@ -88,6 +88,7 @@ def test_json(run_edge: Run, tiny_artifact: Path, model: edge.Model) -> None:
         "text": "str",
         "token_ids": "list",
         "prompt_tokens": "int",
+        "cached_tokens": "int",
         "completion_tokens": "int",
         "finish_reason": "str",
         "timings": {

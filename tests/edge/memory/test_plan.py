@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.artifact import ModelSpec
+from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument, MemoryBudgetError
 from edge.memory import needs as needs_module
 from edge.memory.admission import check
@@ -39,8 +40,23 @@ def test_the_parts_of_a_plan() -> None:
     assert r.kv == 64 * (4096 // 64) * plan.needs.kv_bytes_per_token + 64 * (-64 * 12060 % 4096)
     assert r.total == r.weights + r.kv + r.workspace + r.runtime + r.prefix_cache + r.reserve
     assert r.reserve == 2 * GIB // 20
-    assert plan.kv_budget == plan.available - r.total + r.kv
+    assert r.prefix_cache == r.kv
+    assert plan.kv_budget == plan.available - r.total + r.kv + r.prefix_cache
     assert plan.max_context == SMOLLM2.context
+
+
+def test_the_prefix_cache_has_what_nothing_else_wants() -> None:
+    free = make_plan(needs(), 2 * GIB, 4096, prefix_cache=0)
+    assert free.required.prefix_cache == 0
+    tight = make_plan(needs(), free.required.total - free.required.reserve + 40 * MIB, 4096)
+    assert tight.fits
+    assert 0 < tight.required.prefix_cache < tight.required.kv
+    assert tight.max_context == make_plan(needs(), tight.available, 4096, prefix_cache=0).max_context
+    # What was asked for comes before a longer context.
+    asked = make_plan(needs(), tight.available, prefix_cache=16 * MIB)
+    assert asked.required.prefix_cache == 16 * MIB
+    assert asked.max_context < tight.max_context
+    assert make_plan(needs(replace(SMOLLM2, windows=(256,) * 30)), 2 * GIB).required.prefix_cache == 0
 
 
 def test_a_board_of_eight_gigabytes_holds_the_type_specimen() -> None:
@@ -127,9 +143,9 @@ def applied(plan: Plan, change: dict[str, str | int]) -> Plan:
         if model.engine == plan.needs.engine:
             model = model.with_kv(plan.needs.kv_type)
     if "kv" in change:
-        model = model.with_kv(str(change["kv"]))
+        model = model.with_kv(KV_NAMES[str(change["kv"])])
     sessions, context = int(change.get("sessions", plan.sessions)), int(change.get("context", plan.context))
-    return make_plan(model, plan.available, context, sessions)
+    return make_plan(model, plan.available, context, sessions, plan.required.prefix_cache)
 
 
 @pytest.mark.parametrize(

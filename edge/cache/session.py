@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from itertools import takewhile
 
-from edge.errors import EngineError
+from edge.cache.block import BLOCK_TOKENS
+from edge.cache.prefix import PrefixCache
+from edge.errors import CapacityError, EngineError, InvalidArgument
 from edge.memory.needs import PREFILL_SLICE
 from runtimes.protocol import Cache, CancelToken, Engine, Logits, Step
 
 
 class Session:
-    """One sequence on `engine`. Takes memory when it is first run, and gives it back with `close`."""
+    """One sequence on `engine`. Takes memory when it is first run, and gives it back with `close`.
 
-    def __init__(self, engine: Engine) -> None:
+    What `prefix` holds of a prompt is not run again; what is run is held there for others.
+    """
+
+    def __init__(self, engine: Engine, prefix: PrefixCache | None = None) -> None:
         self.cache: Cache | None = None
         self.engine = engine
+        self.prefix = prefix
         self.tokens: list[int] = []
         """What the cache holds."""
+        self.busy = threading.Lock()
+        """Held while an answer is made: what is idle may be parked by whoever needs the memory."""
         # Of one run.
         self._most = PREFILL_SLICE if any(group.window for group in engine.kv) else sys.maxsize
 
@@ -43,19 +52,71 @@ class Session:
         del self.tokens[length:]
 
     def rewind_to(self, prompt: Sequence[int]) -> int:
-        """Keep what is held of the beginning of `prompt`, make room for the rest and return the length kept.
+        """Keep what is held of the beginning of `prompt`, here or in the prefix cache, make room for the rest.
 
         The last token of the prompt is never kept: its logits are wanted.
+
+        Returns:
+            The length kept.
 
         Raises:
             MemoryBudgetError: nothing has changed.
         """
-        if self.cache is not None and len(prompt) > len(self.tokens):
-            self.cache.reserve(min(len(prompt) - len(self.tokens), self._most))
-        self.truncate(self.common(prompt[:-1]))
+        kept = self.common(prompt[:-1])
+        found = self.prefix.find(prompt[:-1]) if self.prefix is not None else []
+        if len(found) * BLOCK_TOKENS <= kept:
+            found = []
+        shared = self.prefix.in_memory(found) if self.prefix is not None else 0
+        missing = len(prompt) - max(len(self.tokens), shared)
+        if self.cache is not None and missing > 0:
+            self.cache.reserve(min(missing, self._most))
+        self.truncate(kept // BLOCK_TOKENS * BLOCK_TOKENS if found else kept)
         if self.cache is None:
             self.cache = self.engine.new_cache()
+        if self.prefix is not None and found:
+            try:
+                self.prefix.attach(self.cache, found)
+            finally:
+                self.tokens[:] = prompt[: self.cache.length]
         return len(self.tokens)
+
+    def restore(self, tokens: Sequence[int], rest: bytes | memoryview) -> None:
+        """Hold what the prefix cache has of `tokens`, and those behind its last whole block from their KV, `rest`."""
+        if self.prefix is None:
+            return
+        whole = len(tokens) // BLOCK_TOKENS * BLOCK_TOKENS
+        self.close()
+        self.cache = self.engine.new_cache()
+        try:
+            self.prefix.attach(self.cache, self.prefix.find(tokens))
+            if self.cache.length == whole:
+                self.cache.adopt(rest)
+        except (InvalidArgument, CapacityError):  # then it is run again
+            pass
+        finally:
+            self.tokens[:] = tokens[: self.cache.length]
+
+    def keep(self) -> None:
+        """Have the prefix cache hold what is held here."""
+        if self.prefix is not None and self.cache is not None:
+            self.prefix.keep(self.cache, self.tokens)
+
+    def park(self) -> int:
+        """Give the memory back unless an answer is being made; whole blocks go to the disk, where there is one.
+
+        Returns:
+            Bytes that were taken here.
+        """
+        if not self.busy.acquire(blocking=False):
+            return 0
+        try:
+            if self.prefix is not None and self.cache is not None:
+                self.prefix.write(self.cache, self.tokens)
+            nbytes = self.nbytes
+            self.close()
+            return nbytes
+        finally:
+            self.busy.release()
 
     def run(self, tokens: Sequence[int], cancel: CancelToken) -> Logits:
         """Run `tokens` behind those held; float32 logits [vocab] behind the last.

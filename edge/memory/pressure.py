@@ -1,0 +1,93 @@
+"""Pressure: memory that others took after the load. What can be given back is, then new work is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.errors import MemoryBudgetError
+from edge.memory.plan import Plan
+from edge.memory.probe import available_bytes
+from edge.memory.usage import resident
+
+_MIB = 1 << 20
+_EVERY_S = 1.0
+# Of the time of the last ten seconds, in percent, in which every task waited for memory.
+_STALLED = 5.0
+_STALLED_RELEASE = 64 * _MIB
+# A plan is right to some percent: of its reserve so much may be used up by that.
+_MARK_PART = 2
+
+
+class Pressure:
+    """Keeps half of a plan's reserve free with `release`, which gives back so many bytes and returns how many."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        release: Callable[[int], int],
+        available: Callable[[], int] | None = None,
+        root: Path = Path("/"),
+    ) -> None:
+        self.mark = plan.required.reserve // _MARK_PART
+        self._token_bytes = max(1, plan.needs.kv_bytes_per_token)
+        self._release = release
+        self._root = root
+        self._available = available or self._left
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def admit(self, nbytes: int) -> None:
+        """Make sure that `nbytes` can be taken and the mark stays free.
+
+        Raises:
+            MemoryBudgetError: they cannot, whatever was given back.
+        """
+        there = self._available()
+        if there < nbytes + self.mark:
+            self._release(nbytes + self.mark - there)
+            there = self._available()
+        if there < nbytes + self.mark:
+            tokens = max(0, there - self.mark) // self._token_bytes
+            raise MemoryBudgetError(
+                f"{nbytes / _MIB:.1f} MiB of KV memory are needed and the system has {there / _MIB:.1f} MiB left, of "
+                f"which {self.mark / _MIB:.1f} are its reserve; {tokens} more tokens would fit: shorten the prompt, "
+                "or free memory elsewhere"
+            )
+
+    def relieve(self) -> int:
+        """Give memory back where less than the mark is free, or where tasks wait for memory; bytes given back."""
+        missing = self.mark - self._available()
+        if missing <= 0 and stalled_percent(self._root) >= _STALLED:
+            missing = _STALLED_RELEASE
+        return self._release(missing) if missing > 0 else 0
+
+    def watch(self) -> None:
+        """Relieve every second from now on, in a thread, until `close`: what is idle asks for no memory itself."""
+        self._thread = threading.Thread(target=self._watch, name="memory-pressure", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            self.relieve()
+
+    def _left(self) -> int:
+        # The system counts mapped weights as available, and decoding needs them all.
+        return available_bytes(self._root, needed_files=resident().file)
+
+
+def stalled_percent(root: Path = Path("/")) -> float:
+    """Part of the last ten seconds in which every task waited for memory (Linux PSI, `full avg10`); 0 if unknown."""
+    try:
+        text = (root / "proc/pressure/memory").read_text()
+        full = next(line for line in text.splitlines() if line.startswith("full "))
+        return float(full.split()[1].removeprefix("avg10="))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0.0
