@@ -79,7 +79,7 @@ class Chat:
         rendered = self._template.render([*self._messages, turn])
         prompt = self._tokens(rendered)
         context = self._model.engine.context
-        if len(prompt) > context:
+        if len(prompt) > context and self._model.at_limit != "window":
             raise ContextExceeded(
                 f"with this message the chat has {len(prompt)} tokens and the context holds {context}; "
                 "send a shorter message, reset the chat, or load the model with a larger context and memory for it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 import time
 from array import array
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.cache.policy import AtLimit
 from edge.cache.session import Session
 from edge.detokenizer import Detokenizer
 from edge.errors import Cancelled, ContextExceeded, InvalidArgument, MemoryBudgetError
@@ -19,8 +21,6 @@ from edge.tokenizer import Tokenizer
 from runtimes.protocol import CancelToken, Logits
 
 FinishReason = Literal["stop", "length", "cancelled"]
-AtLimit = Literal["stop", "error"]
-"""What becomes of an answer where context or memory end: it stops with `length`, or an error is raised."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ class Generation:
     ) -> None:
         self._prompt = checked_tokens(prompt, vocab)
         context = session.engine.context
-        if len(prompt) > context:
+        slides = limits.at_limit == "window"
+        if len(prompt) > context and not slides:
             raise ContextExceeded(
                 f"the prompt has {len(prompt)} tokens and the context holds {context}; shorten the prompt, "
                 "or load the model with a larger context and memory for it"
             )
         # The last token of an answer is not run, so it needs no room in the context.
-        room = context - len(prompt) + 1
+        room = sys.maxsize if slides else context - len(prompt) + 1
         self._most = checked_max_tokens(limits.max_tokens, room)
         self._full_is_error = limits.at_limit == "error" and self._most == room != limits.max_tokens
         self._at_limit = limits.at_limit
@@ -191,7 +192,7 @@ class Generation:
             except BaseException as e:
                 # The text so far is an answer; without any there is nothing to stop.
                 said = len(self._history) > len(self._prompt)
-                if isinstance(e, MemoryBudgetError) and said and self._at_limit == "stop":
+                if isinstance(e, MemoryBudgetError) and said and self._at_limit != "error":
                     return None, self._end("length")
                 self._release()
                 raise

@@ -10,10 +10,11 @@ from typing import Any, get_args
 
 from edge.artifact import Artifact, ModelSpec, open_artifact
 from edge.cache.model_cache import ModelCache, open_folder
+from edge.cache.policy import AtLimit, Window
 from edge.cache.session import Session
 from edge.chat import Chat
 from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
-from edge.generate import AtLimit, Generation, Limits, checked_tokens
+from edge.generate import Generation, Limits, checked_tokens
 from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan
@@ -47,7 +48,8 @@ class Model:
         self.plan = plan
         """What it was admitted with; None where the engine was opened by hand."""
         self.at_limit = at_limit
-        """What becomes of an answer where context or memory end: `stop` or `error`."""
+        """What becomes of an answer where context or memory end: `stop`, `window` or `error`."""
+        self.cache.window = Window.of(engine.context, artifact.spec) if at_limit == "window" else None
         self.load_s = 0.0
         """Seconds from the call of `load` to here."""
         self._end_ids = _end_ids(artifact.generation)
@@ -255,7 +257,8 @@ def load(
     bytes or as "6GiB"; "auto" is what there is. `sessions` conversations of `context` tokens are planned for at once.
 
     Where context or memory end in the middle of an answer, `at_limit` "stop" ends it with `finish_reason` `length`, and
-    "error" raises ContextExceeded or MemoryBudgetError; what was said is kept.
+    "error" raises ContextExceeded or MemoryBudgetError; what was said is kept. With "window" it goes on, and prompts
+    may be longer than the context: of what is older than that the first 64 tokens stay.
 
     What one prompt has read is there for the next that begins alike: as much as `prefix_cache` bytes hold (0 is none,
     "auto" one conversation where there is room), and, in the folder `store`, as much as `disk` bytes hold after a

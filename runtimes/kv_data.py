@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edge.artifact import ModelSpec
 from edge.artifact.pages import PAGE_TOKENS
-from edge.errors import ContextExceeded, InvalidArgument
+from edge.artifact.rope import immovable
+from edge.errors import ContextExceeded, EngineError, InvalidArgument
 
 _LONGEST_HEADER = 4096
 
@@ -36,6 +38,16 @@ def check_whole(start: int, stop: int) -> None:
     """Raises InvalidArgument where [start, stop) is not one block or several."""
     if start % PAGE_TOKENS or stop % PAGE_TOKENS or start == stop:
         raise InvalidArgument(f"tokens [{start}, {stop}) are not whole blocks of {PAGE_TOKENS}")
+
+
+def check_slide(spec: ModelSpec, keep: int, drop: int, held: int) -> None:
+    """Raises InvalidArgument or EngineError where `drop` tokens behind the first `keep` cannot be left out."""
+    if keep:
+        check_whole(0, keep)
+    check_whole(keep, keep + drop)
+    check_range(keep, keep + drop, held)
+    if reason := immovable(spec):
+        raise EngineError(f"the model has {reason}: its keys cannot be moved; choose at_limit stop or error")
 
 
 def split_header(data: bytes | memoryview) -> tuple[dict[str, Any], int, int, memoryview]:

@@ -101,6 +101,18 @@ class Cache(Protocol):
             ContextExceeded, MemoryBudgetError: nothing has changed.
         """
 
+    def slide(self, keep: int, drop: int) -> None:
+        """Forget `drop` tokens behind the first `keep`, whole blocks both; those behind them move up.
+
+        Keys are turned to their new positions (StreamingLLM, Xiao et al. 2023, arXiv:2309.17453: positions are those
+        in the cache), which says exactly what the same keys at these positions would have been.
+
+        Raises:
+            InvalidArgument: they are not whole blocks, or not held.
+            EngineError: the model's positions cannot be moved, or a sliding window has forgotten some.
+            MemoryBudgetError: there is no room for copies of blocks that others use. In all cases nothing has changed.
+        """
+
     def close(self) -> None:
         """Give the memory back; the cache is empty afterwards."""
 

@@ -10,6 +10,7 @@ from edge.artifact import Artifact
 from edge.cache.disk import DiskStore
 from edge.cache.fingerprint import fingerprint
 from edge.cache.folder import default_folder, disk_budget, make_folder
+from edge.cache.policy import Window
 from edge.cache.prefix import PrefixCache
 from edge.cache.saved import SavedSession
 from edge.cache.session import Session
@@ -34,6 +35,8 @@ class ModelCache:
         self.prefix = prefix
         self.store = store
         self.pressure: Pressure | None = None
+        self.window: Window | None = None
+        """Of new sessions."""
         self._engine = engine
         self._name, self._fingerprint = model
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -62,7 +65,7 @@ class ModelCache:
 
     def new_session(self, private: bool = False) -> Session:
         """An empty session; a private one shares nothing with others."""
-        session = Session(self._engine, None if private else self.prefix)
+        session = Session(self._engine, None if private else self.prefix, self.window)
         self._sessions.add(session)
         return session
 

@@ -71,8 +71,8 @@ class SavedSession:
         """
         body = b""
         cache, tokens = session.cache, session.tokens
-        if cache is not None and session.prefix is not None:
-            session.prefix.write(cache, tokens)
+        if cache is not None and session.shared is not None:
+            session.shared.write(cache, tokens)
             body = cache.export(len(tokens) // BLOCK_TOKENS * BLOCK_TOKENS, len(tokens))
         header = {**self._origin, "tokens": tokens, "chat": chat}
         try:

@@ -105,10 +105,10 @@ _ENGINE_OPTIONS = {
     ),
     "at_limit": click.option(
         "--at-limit",
-        type=click.Choice(["stop", "error"]),
+        type=click.Choice(["stop", "window", "error"]),
         default="stop",
         show_default=True,
-        help="Where context or memory end in an answer: end it there, or fail.",
+        help="Where context or memory end in an answer: end it there; go on without the middle; or fail.",
     ),
 }
 _CACHE_OPTIONS = {

@@ -21,7 +21,7 @@ from runtimes.kernels.page_data import (
 )
 from runtimes.kernels.pools import Pools
 from runtimes.kernels.span import PagedSpan
-from runtimes.kv_data import check_context, check_header, check_range, check_whole, split_header
+from runtimes.kv_data import check_context, check_header, check_range, check_slide, check_whole, split_header
 from runtimes.protocol import KvSpan, LayerGroup
 
 _LEAST_BLOCKS = 16
@@ -156,6 +156,34 @@ class CpuCache:
         self._length = span.stop
         self.forget()
 
+    def slide(self, keep: int, drop: int) -> None:
+        """See `Cache.slide`."""
+        check_slide(self._pools.spec, keep, drop, self._length)
+        first, behind = keep // PAGE_TOKENS, (keep + drop) // PAGE_TOKENS
+        held = blocks_of(self._length)
+        shared = [block for block in range(behind, held) if self._users(block) > 1]
+        taken = self._pools.take(
+            [len(shared)] * len(self.tables), f"moving {len(shared) * PAGE_TOKENS} tokens"
+        )
+        try:
+            for block in shared:
+                self._own(block, [pages.pop() for pages in taken])
+            for group, table in enumerate(self.tables):
+                self._pools.turn(group, table[0, behind:held].tolist(), -drop)
+            self._drop(first, behind)
+            for table in self.tables:
+                table[0, first : self._blocks - behind + first] = table[0, behind : self._blocks].copy()
+                table[0, self._blocks - behind + first : self._blocks] = NO_PAGE
+            self._blocks -= behind - first
+            self._length -= drop
+        except BaseException:
+            # Some keys may be where they were and some not.
+            self.close()
+            raise
+        finally:
+            for group, pages in enumerate(taken):
+                self._pools.give(group, pages)
+
     def close(self) -> None:
         """See `Cache.close`."""
         self._drop(0, self._blocks)
@@ -189,12 +217,7 @@ class CpuCache:
 
     def own(self, pages: Sequence[int]) -> None:
         """Go on in `pages`, one a group, in place of the last ones, as copies of them."""
-        block = self._length // PAGE_TOKENS
-        for i, (table, copy) in enumerate(zip(self.tables, pages, strict=True)):
-            old = int(table[0, block])
-            self._pools.copy(i, old, copy)
-            table[0, block] = copy
-            self._pools.give(i, [old])
+        self._own(self._length // PAGE_TOKENS, pages)
 
     def add(self, pages: Sequence[Sequence[int]]) -> None:
         """Take over so many new pages of each group."""
@@ -203,6 +226,17 @@ class CpuCache:
         for table, fresh in zip(self.tables, pages, strict=True):
             table[0, self._blocks : self._blocks + new] = fresh
         self._blocks += new
+
+    def _own(self, block: int, pages: Sequence[int]) -> None:
+        for i, (table, copy) in enumerate(zip(self.tables, pages, strict=True)):
+            old = int(table[0, block])
+            self._pools.copy(i, old, copy)
+            table[0, block] = copy
+            self._pools.give(i, [old])
+
+    def _users(self, block: int) -> int:
+        """How many use the page of `block`, of the group where they are most."""
+        return max(self._pools.users(i, int(table[0, block])) for i, table in enumerate(self.tables))
 
     @property
     def _pages(self) -> Pages:
@@ -223,11 +257,7 @@ class CpuCache:
     def _keep_room(self, blocks: int) -> None:
         """Of the pages behind the first `blocks` keep those that are this cache's alone."""
         behind = range(blocks, self._blocks)
-        mine = [
-            block
-            for block in behind
-            if not any(self._pools.users(i, int(t[0, block])) > 1 for i, t in enumerate(self.tables))
-        ]
+        mine = [block for block in behind if self._users(block) == 1]
         for i, table in enumerate(self.tables):
             kept = [int(table[0, block]) for block in mine]
             others = [int(table[0, block]) for block in behind if block not in mine]

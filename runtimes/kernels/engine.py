@@ -33,7 +33,7 @@ class CpuEngine(OnnxRuntimeEngine):
         self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None
     ) -> None:
         super().__init__(artifact, threads, context, kv_budget, kv)
-        self._pools = Pools(artifact.spec, self.kv, self.budget)
+        self._pools = Pools(artifact.spec, self.kv, self.budget, threads)
         make = self._ort.OrtValue.ortvalue_from_numpy
         self._constants = {
             "kv_format": make(np.array([KV_TYPES.index(self._pools.kind), 0], np.int32)),

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import EngineFailed, EngineTooOld, InvalidArgument, KernelsMissing
 from edge.version import VERSION
@@ -21,6 +26,30 @@ MOST_THREADS = 256
 _REBUILD = "build it again (scripts/kernels in a checkout, else reinstall edgewise)"
 _MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 _HEADER = 20
+
+Array = NDArray[np.float32]
+
+
+class _Pool(ctypes.Structure):
+    """`edgewise_pool` of src/c_api.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("pages", ctypes.c_int64),
+        ("page_bytes", ctypes.c_int64),
+        ("type", ctypes.c_int32),
+        ("summary", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True)
+class KernelPool:
+    """Pages uint8 [pages, page_bytes], each of `heads` KV heads (layers · KV heads) of `dim` numbers."""
+
+    data: NDArray[np.uint8]
+    type: int
+    heads: int
+    dim: int
 
 
 class Library:
@@ -90,6 +119,27 @@ class Library:
             options.register_custom_ops_library(str(self.path))
         except Exception as e:
             raise EngineFailed(f"onnxruntime refuses {self.path} ({e}); {_REBUILD}") from e
+
+    def shift(self, pool: KernelPool, pages: Sequence[int], cos: Array, sin: Array, threads: int) -> None:
+        """Turn every key of `pages` by the angle of cos and sin, float32 [head_dim / 2] each.
+
+        Raises:
+            EngineFailed: the kernels refuse.
+        """
+        numbers = np.array(pages, np.int32)
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (numbers, cos, sin)]
+        outcome = self._functions.edgewise_shift(
+            ctypes.byref(_Pool(pool.data.ctypes.data, *pool.data.shape, pool.type, 0)),
+            ctypes.c_int32(pool.dim),
+            ctypes.c_int32(pool.dim),
+            ctypes.c_int64(pool.heads),
+            pointers[0],
+            ctypes.c_int64(len(numbers)),
+            *pointers[1:],
+            ctypes.c_int(threads),
+        )
+        if outcome:
+            raise EngineFailed(f"the kernels refuse to move {len(numbers)} pages of KV (code {outcome})")
 
     def use(self, isa: str) -> None:
         """Compute with the instruction set `isa` from now on, `auto` for the best: the whole process, every session.

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 
 from edge.artifact import KvGroup, ModelSpec
-from edge.artifact.pages import head_page_bytes
+from edge.artifact.pages import KV_TYPES, head_page_bytes
+from edge.artifact.rope import turn_by
 from edge.errors import MemoryBudgetError
 from runtimes.budget import Budget
+from runtimes.kernels.library import KernelPool, load_library
 from runtimes.kernels.pool import PagePool
 
 
@@ -19,7 +21,7 @@ class Pools:
         MemoryBudgetError: there are no addresses for them.
     """
 
-    def __init__(self, spec: ModelSpec, groups: Sequence[KvGroup], budget: Budget) -> None:
+    def __init__(self, spec: ModelSpec, groups: Sequence[KvGroup], budget: Budget, threads: int = 1) -> None:
         self.spec = spec
         self.groups = tuple(groups)
         self.budget = budget
@@ -31,6 +33,7 @@ class Pools:
             PagePool(self.head_bytes * spec.kv_heads * len(group.layers), budget.limit)
             for group in self.groups
         ]
+        self._threads = threads
         self._lock = threading.RLock()
 
     @property
@@ -75,6 +78,16 @@ class Pools:
     def users(self, group: int, page: int) -> int:
         """How many use `page`."""
         return self.of[group].users(page)
+
+    def turn(self, group: int, pages: Sequence[int], positions: int) -> None:
+        """Turn the keys of `pages` to where they would be `positions` further on."""
+        pool = KernelPool(
+            self.of[group].array,
+            KV_TYPES.index(self.kind),
+            self.spec.kv_heads * len(self.groups[group].layers),
+            self.spec.head_dim,
+        )
+        load_library().shift(pool, pages, *turn_by(self.spec, positions), self._threads)
 
     def copy(self, group: int, page: int, to: int) -> None:
         """Make page `to` what `page` is."""

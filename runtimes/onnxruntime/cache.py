@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import Artifact, kv_groups
+from edge.artifact.rope import turn_by
 from edge.errors import EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
-from runtimes.kv_data import check_context, check_header, check_range, check_whole, split_header
+from runtimes.kv_data import check_context, check_header, check_range, check_slide, check_whole, split_header
 from runtimes.onnxruntime.span import CopiedSpan
 from runtimes.protocol import KvSpan, LayerGroup
 
@@ -162,6 +163,23 @@ class OnnxRuntimeCache:
         if not isinstance(span, CopiedSpan) or span.budget is not self._budget:
             raise EngineFailed("the KV belongs to another engine; use the one that shared it")
         self.adopt(span.export())
+
+    def slide(self, keep: int, drop: int) -> None:
+        """See `Cache.slide`."""
+        check_slide(self._spec, keep, drop, self._length)
+        moved = slice(keep + drop, self._length)
+        to = slice(keep, self._length - drop)
+        cos, sin = turn_by(self._spec, -drop)
+        try:
+            for keys, values in self.buffers():
+                a, b = np.split(keys[0, :, moved], 2, axis=2)
+                keys[0, :, to] = np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=2)
+                values[0, :, to] = values[0, :, moved].copy()
+            self._length -= drop
+        except BaseException:
+            # Some layers may be where they were and some not.
+            self.close()
+            raise
 
     def close(self) -> None:
         """See `Cache.close`."""

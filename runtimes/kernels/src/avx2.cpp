@@ -57,6 +57,6 @@ struct Lanes::Dot<8> {
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kAvx2 = {"avx2", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

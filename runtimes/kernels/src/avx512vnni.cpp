@@ -94,6 +94,6 @@ struct Lanes {
 
 }  // namespace
 
-const Kernels kAvx512Vnni = {"avx512vnni", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kAvx512Vnni = {"avx512vnni", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

@@ -35,6 +35,6 @@ struct Lanes : Lanes256 {
 
 }  // namespace
 
-const Kernels kAvxVnni = {"avxvnni", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kAvxVnni = {"avxvnni", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

@@ -6,6 +6,7 @@
 #include "attention.h"
 #include "isa.h"
 #include "linear.h"
+#include "shift.h"
 #include "threads.h"
 
 namespace edgewise {
@@ -16,6 +17,10 @@ thread_local int threads_here = 1;
 bool to_shape(const edgewise_shape* from, Shape& shape) {
   shape = {from->rows, from->inputs, from->bits, from->block, from->zero_points != 0, from->gated != 0};
   return shape.fault() == nullptr;
+}
+
+Pool pool_of(const edgewise_pool& from) {
+  return {from.data, from.pages, from.page_bytes, static_cast<KvType>(from.type), from.summary != 0};
 }
 
 }  // namespace
@@ -102,7 +107,7 @@ int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, c
   args.held = held;
   args.table = table;
   args.table_width = table_width;
-  args.pool = {pool->data, pool->pages, pool->page_bytes, static_cast<KvType>(pool->type), pool->summary != 0};
+  args.pool = pool_of(*pool);
   args.query_norm = query_norm;
   args.key_norm = key_norm;
   args.positions = positions;
@@ -114,6 +119,27 @@ int edgewise_attention(const edgewise_heads* heads, const edgewise_pool* pool, c
   if (!fault(shape, args).empty()) return 1;
   try {
     attention(shape, args, Team::of(threads));
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 2;
+  }
+}
+
+int edgewise_shift(const edgewise_pool* pool, int32_t dim, int32_t value_dim, int64_t heads, const int32_t* pages,
+                   int64_t count, const float* cos, const float* sin, int threads) {
+  if (threads < 1 || threads > Team::kMostThreads) return 1;
+  ShiftArguments args;
+  args.pool = pool_of(*pool);
+  args.dim = dim;
+  args.value_dim = value_dim;
+  args.heads = heads;
+  args.pages = pages;
+  args.count = count;
+  args.cos = cos;
+  args.sin = sin;
+  if (!fits(args)) return 1;
+  try {
+    shift(args, Team::of(threads));
     return 0;
   } catch (const std::bad_alloc&) {
     return 2;

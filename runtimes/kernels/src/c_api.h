@@ -59,3 +59,7 @@ EDGEWISE_API int edgewise_attention(const edgewise_heads* heads, const edgewise_
                                     const int32_t* table, int64_t table_width, const float* query_norm,
                                     const float* key_norm, const float* cos, const float* sin,
                                     int64_t positions, const float* center, const float* sinks, float* out, int threads);
+
+// Turns every key of `count` pages, each of `heads` KV heads (see shift.h). 0; 1 what does not fit; 2 out of memory.
+EDGEWISE_API int edgewise_shift(const edgewise_pool* pool, int32_t dim, int32_t value_dim, int64_t heads,
+                                const int32_t* pages, int64_t count, const float* cos, const float* sin, int threads);

@@ -48,6 +48,17 @@ inline uint16_t to_half(float v) {
   return static_cast<uint16_t>(sign | (bits - 0x38000000) >> 13);
 }
 
+// What to_half was given, as near as it was kept.
+inline float of_half(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half & 0x7fff) << 13;
+  float magnitude;
+  __builtin_memcpy(&magnitude, &bits, 4);
+  // 2^112 takes the exponent from a half's bias to a float's, also below the least normal half.
+  magnitude *= 5192296858534827628530496329220096.0f;
+  if ((half & 0x7fff) >= 0x7c00) magnitude = (half & 0x3ff) ? __builtin_nanf("") : __builtin_inff();
+  return half & 0x8000 ? -magnitude : magnitude;
+}
+
 // Codes of `count` numbers, at most kGroup, with `levels` above zero; returns their scale.
 inline uint16_t encode(const float* x, int count, float top, int32_t levels, int8_t* codes) {
   constexpr uint16_t not_a_number = 0x7fc0;
@@ -93,7 +104,7 @@ void place(uint8_t* panel, int row, int group, const int8_t* codes) {
 }
 
 template <int bits>
-void keep_codes(const PageShape& s, uint8_t* page, int token, const float* key, const float* value) {
+void keep_key_codes(const PageShape& s, uint8_t* page, int token, const float* key) {
   constexpr int levels = (1 << (bits - 1)) - 1;
   int8_t codes[kGroup];
   uint8_t* panel = page + token / kPanelRows * s.keys.panel_bytes();
@@ -105,6 +116,12 @@ void keep_codes(const PageShape& s, uint8_t* page, int token, const float* key, 
     place<bits>(panel, token % kPanelRows, group, codes);
     __builtin_memcpy(scales + group * kPanelRows * 2, &scale, 2);
   }
+}
+
+template <int bits>
+void keep_value_codes(const PageShape& s, uint8_t* page, int token, const float* value) {
+  constexpr int levels = (1 << (bits - 1)) - 1;
+  int8_t codes[kGroup];
   // A byte of values holds what belongs to tokens: 4 bits of one and 4 of the fourth behind it.
   const int in_group = token % kGroup;
   const int offset = bits == 8 ? in_group / 4 * 64 + in_group % 4 : in_group / 8 * 64 + in_group % 4;
@@ -128,27 +145,24 @@ void keep_codes(const PageShape& s, uint8_t* page, int token, const float* key, 
   }
 }
 
-// Token `token` of a page: key [dim], value [value_dim]. Tokens are kept in their order, by one thread a page.
-void keep(const PageShape& s, uint8_t* page, int token, const float* key, const float* value) {
+// The key of token `token` of a page [dim].
+void keep_key(const PageShape& s, uint8_t* page, int token, const float* key) {
   switch (s.type) {
     case KvType::float32: {
-      float *column = reinterpret_cast<float*>(page) + token, *row = reinterpret_cast<float*>(page + s.values_at);
+      float* column = reinterpret_cast<float*>(page) + token;
       for (int d = 0; d < s.dim; ++d) column[d * kPageTokens] = key[d];
-      __builtin_memcpy(row + token * s.value_dim, value, sizeof(float) * s.value_dim);
       break;
     }
     case KvType::float16: {
       uint16_t* column = reinterpret_cast<uint16_t*>(page) + token;
-      uint16_t* row = reinterpret_cast<uint16_t*>(page + s.values_at) + token * s.value_dim;
       for (int d = 0; d < s.dim; ++d) column[d * kPageTokens] = to_half(key[d]);
-      for (int d = 0; d < s.value_dim; ++d) row[d] = to_half(value[d]);
       break;
     }
     case KvType::int8:
-      keep_codes<8>(s, page, token, key, value);
+      keep_key_codes<8>(s, page, token, key);
       break;
     case KvType::int4:
-      keep_codes<4>(s, page, token, key, value);
+      keep_key_codes<4>(s, page, token, key);
       break;
   }
   if (s.summary_at) {
@@ -158,4 +172,64 @@ void keep(const PageShape& s, uint8_t* page, int token, const float* key, const 
       highest[d] = !token || key[d] > highest[d] ? key[d] : highest[d];
     }
   }
+}
+
+// Token `token` of a page: key [dim], value [value_dim]. Tokens are kept in their order, by one thread a page.
+void keep(const PageShape& s, uint8_t* page, int token, const float* key, const float* value) {
+  keep_key(s, page, token, key);
+  switch (s.type) {
+    case KvType::float32: {
+      float* row = reinterpret_cast<float*>(page + s.values_at) + token * s.value_dim;
+      __builtin_memcpy(row, value, sizeof(float) * s.value_dim);
+      break;
+    }
+    case KvType::float16: {
+      uint16_t* row = reinterpret_cast<uint16_t*>(page + s.values_at) + token * s.value_dim;
+      for (int d = 0; d < s.value_dim; ++d) row[d] = to_half(value[d]);
+      break;
+    }
+    case KvType::int8:
+      keep_value_codes<8>(s, page, token, value);
+      break;
+    case KvType::int4:
+      keep_value_codes<4>(s, page, token, value);
+      break;
+  }
+}
+
+// The key of token `token` as it is kept.
+template <int bits>
+void key_of_codes(const PageShape& s, const uint8_t* page, int token, float* key) {
+  constexpr int middle = 1 << (bits - 1);
+  const uint8_t* panel = page + token / kPanelRows * s.keys.panel_bytes();
+  const uint8_t* scales = panel + s.keys.code_bytes() + token % kPanelRows * 2;
+  for (int d = 0; d < s.dim; ++d) {
+    const int group = d / kGroup, in_group = d % kGroup, line = in_group / (32 / bits), in_line = in_group % (32 / bits);
+    const uint8_t byte = panel[group * (kGroup * kPanelRows * bits / 8) + 4 * (token % kPanelRows) + line * 64 + in_line % 4];
+    const int code = (bits == 8 ? byte : in_line < 4 ? byte & 15 : byte >> 4) - middle;
+    uint16_t scale;
+    __builtin_memcpy(&scale, scales + group * kPanelRows * 2, 2);
+    key[d] = static_cast<float>(code) * from_bfloat16(scale);
+  }
+}
+
+// Turns the key of token `token` on, by an angle of cos and sin [dim / 2]; `memory` [2][dim].
+void turn_kept(const PageShape& s, uint8_t* page, int token, const float* cos, const float* sin, float* memory) {
+  float *key = memory, *turned = memory + s.dim;
+  switch (s.type) {
+    case KvType::float32:
+      for (int d = 0; d < s.dim; ++d) key[d] = reinterpret_cast<const float*>(page)[d * kPageTokens + token];
+      break;
+    case KvType::float16:
+      for (int d = 0; d < s.dim; ++d) key[d] = of_half(reinterpret_cast<const uint16_t*>(page)[d * kPageTokens + token]);
+      break;
+    case KvType::int8:
+      key_of_codes<8>(s, page, token, key);
+      break;
+    case KvType::int4:
+      key_of_codes<4>(s, page, token, key);
+      break;
+  }
+  turn(key, nullptr, 0.0f, cos, sin, s.dim, turned);
+  keep_key(s, page, token, turned);
 }

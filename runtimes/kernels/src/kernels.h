@@ -101,6 +101,7 @@ struct Kernels {
   // See keep.h.
   void (*turn)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin, int dim, float* out);
   void (*keep)(const PageShape& shape, uint8_t* page, int token, const float* key, const float* value);
+  void (*turn_kept)(const PageShape& shape, uint8_t* page, int token, const float* cos, const float* sin, float* memory);
   // See attend.h.
   void (*attend_page)(const Page& page, int rows, const Queries& queries, const int* first, const int* last,
                       float* partial);

@@ -67,6 +67,6 @@ struct Lanes::Dot<8> {
 
 }  // namespace
 
-const Kernels kNeon = {"neon", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kNeon = {"neon", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

@@ -41,6 +41,6 @@ struct Lanes : LanesNeon {
 
 }  // namespace
 
-const Kernels kNeonDot = {"neondot", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kNeonDot = {"neondot", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

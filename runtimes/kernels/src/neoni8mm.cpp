@@ -39,6 +39,6 @@ struct Lanes : LanesNeon {
 
 }  // namespace
 
-const Kernels kNeonI8mm = {"neoni8mm", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kNeonI8mm = {"neoni8mm", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise

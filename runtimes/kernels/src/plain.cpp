@@ -136,6 +136,6 @@ struct Lanes {
 
 }  // namespace
 
-const Kernels kPlain = {"plain", Lanes::tile_rows, quantize, multiply, turn, keep, attend_page, merge};
+const Kernels kPlain = {"plain", Lanes::tile_rows, quantize, multiply, turn, keep, turn_kept, attend_page, merge};
 
 }  // namespace edgewise
