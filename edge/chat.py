@@ -108,6 +108,12 @@ class Chat:
             self._saved.close()
             self._saved = None
 
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def to_json(self) -> dict[str, Any]:
         """The conversation as a JSON object that `from_json` reads back."""
         return {"version": _VERSION, "messages": self.messages}

@@ -15,7 +15,7 @@ from edge.memory.size import parse_size
 
 VARIABLE = "EDGEWISE_CACHE"
 BLOCKS, SESSIONS = "blocks", "sessions"
-BLOCK_SUFFIX, SESSION_SUFFIX = ".kv", ".session"
+BLOCK_SUFFIX, SESSION_SUFFIX, TAIL_SUFFIX = ".kv", ".session", ".tail"
 _MOST_AUTO, _FREE_PART = 2 << 30, 10
 
 
@@ -95,8 +95,13 @@ def stored_blocks(folder: Path) -> Iterator[Stored]:
 
 
 def stored_sessions(folder: Path) -> Iterator[Stored]:
-    """All named sessions."""
+    """What was said in each named session."""
     yield from _files(folder / SESSIONS, SESSION_SUFFIX)
+
+
+def stored_tails(folder: Path) -> Iterator[Stored]:
+    """The KV of each named session that is no whole block."""
+    yield from _files(folder / SESSIONS, TAIL_SUFFIX)
 
 
 def _folders(path: Path) -> list[Path]:

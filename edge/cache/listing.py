@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.cache import disk, saved
-from edge.cache.folder import SESSION_SUFFIX, SESSIONS, stored_blocks, stored_sessions
+from edge.cache.folder import (
+    SESSION_SUFFIX,
+    SESSIONS,
+    TAIL_SUFFIX,
+    stored_blocks,
+    stored_sessions,
+    stored_tails,
+)
 from edge.cache.record import Record, read_record
 from edge.errors import RecordDamaged, RecordForeign, SessionInUse
 
@@ -57,6 +64,7 @@ def stored_models(folder: Path) -> list[StoredModel]:
 def sessions(folder: Path) -> list[StoredSession]:
     """The named sessions in `folder`, the one used last first."""
     found = []
+    tails = {stored.path.stem: stored.nbytes for stored in stored_tails(folder)}
     for stored in stored_sessions(folder):
         with suppress(OSError, RecordDamaged, RecordForeign):
             header = read_record(stored.path, saved.KIND).header
@@ -67,7 +75,7 @@ def sessions(folder: Path) -> list[StoredSession]:
                     model=str(header.get("model")),
                     messages=len(chat.get("messages") or []),
                     tokens=len(tokens),
-                    nbytes=stored.nbytes,
+                    nbytes=stored.nbytes + tails.get(stored.path.stem, 0),
                     used=stored.used,
                     open=_is_open(stored.path),
                 )
@@ -77,7 +85,11 @@ def sessions(folder: Path) -> list[StoredSession]:
 
 def faults(folder: Path, progress: Callable[[int], None] | None = None) -> Iterator[tuple[Path, str]]:
     """Each file that is not what was written to it, and why; `progress` is told the bytes read since the last call."""
-    for kind, files in ((disk.KIND, stored_blocks(folder)), (saved.KIND, stored_sessions(folder))):
+    for kind, files in (
+        (disk.KIND, stored_blocks(folder)),
+        (saved.KIND, stored_sessions(folder)),
+        (saved.TAIL_KIND, stored_tails(folder)),
+    ):
         for stored in files:
             try:
                 read_record(stored.path, kind)
@@ -119,8 +131,11 @@ def remove_session(folder: Path, name: str) -> int:
         return 0
     lock = saved.locked(path)
     try:
-        nbytes = path.stat().st_size
-        path.unlink()
+        nbytes = 0
+        for file in (path.with_suffix(TAIL_SUFFIX), path):
+            with suppress(FileNotFoundError):
+                nbytes += file.stat().st_size
+                file.unlink()
         return nbytes
     finally:
         os.close(lock)

@@ -6,16 +6,17 @@ import fcntl
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.cache.block import BLOCK_TOKENS
-from edge.cache.folder import SESSION_SUFFIX, SESSIONS
+from edge.cache.block import BLOCK_TOKENS, blocks
+from edge.cache.folder import SESSION_SUFFIX, SESSIONS, TAIL_SUFFIX
 from edge.cache.record import Record, read_record, write_record
 from edge.cache.session import Session
 from edge.errors import InvalidArgument, RecordDamaged, RecordForeign, SessionInUse, StorageError
 
-KIND = "session"
+KIND, TAIL_KIND = "session", "session-kv"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _log = logging.getLogger("edgewise.cache")
 
@@ -23,7 +24,8 @@ _log = logging.getLogger("edgewise.cache")
 class SavedSession:
     """The session `name` in a folder that `make_folder` made, open here only.
 
-    Whole blocks of its KV are those of the prefix cache's disk; the file has the tokens, and the KV of the rest.
+    The file has what was said and the tokens. Whole blocks of its KV are those of the prefix cache's disk; a second
+    file has the KV behind them.
 
     Raises:
         InvalidArgument: the name has other letters than a file's should.
@@ -34,7 +36,8 @@ class SavedSession:
     def __init__(self, folder: Path, name: str, fingerprint: str, model: str) -> None:
         self.name = checked_name(name)
         self.path = folder / SESSIONS / (name + SESSION_SUFFIX)
-        self._origin = {"model": model, "fingerprint": fingerprint}
+        self._tail = self.path.with_suffix(TAIL_SUFFIX)
+        self._fingerprint, self._model = fingerprint, model
         self._lock = locked(self.path)
 
     def read(self) -> Record | None:
@@ -60,8 +63,16 @@ class SavedSession:
     def restore(self, record: Record, session: Session) -> None:
         """Put the KV of `record` into `session`, as far as it is there and of this very model."""
         tokens = record.header.get("tokens")
-        if record.header.get("fingerprint") == self._origin["fingerprint"] and isinstance(tokens, list):
-            session.restore(tokens, record.body)
+        if record.header.get("fingerprint") != self._fingerprint or not isinstance(tokens, list):
+            return
+        rest: bytes | memoryview = b""
+        try:
+            tail = read_record(self._tail, TAIL_KIND)
+            if tail.header == self._tail_header(tokens):
+                rest = tail.body
+        except (OSError, RecordDamaged, RecordForeign):  # then it is run again
+            pass
+        session.restore(tokens, rest)
 
     def write(self, chat: dict[str, Any], session: Session) -> None:
         """Have `chat` and the KV of `session` on the disk.
@@ -69,19 +80,26 @@ class SavedSession:
         Raises:
             StorageError: what was there before is still there.
         """
-        body = b""
         cache, tokens = session.cache, session.tokens
-        if cache is not None and session.shared is not None:
-            session.shared.write(cache, tokens)
-            body = cache.export(len(tokens) // BLOCK_TOKENS * BLOCK_TOKENS, len(tokens))
-        header = {**self._origin, "tokens": tokens, "chat": chat}
+        header = {"model": self._model, "fingerprint": self._fingerprint, "tokens": tokens, "chat": chat}
         try:
-            write_record(self.path, KIND, header, body, lasting=True)
+            if cache is not None and session.shared is not None:
+                session.shared.write(cache, tokens)
+                rest = cache.export(_whole(tokens), len(tokens))
+                write_record(self._tail, TAIL_KIND, self._tail_header(tokens), rest)
+            write_record(self.path, KIND, header, b"", lasting=True)
         except OSError as e:
             raise StorageError(
                 f"session {self.name} cannot be written to {self.path} ({e.strerror}); what was said since "
                 "the last time is in memory only"
             ) from None
+
+    def _tail_header(self, tokens: Sequence[int]) -> dict[str, Any]:
+        """What KV of the tokens behind the last whole block depends on."""
+        parent = self._fingerprint
+        for block in blocks(self._fingerprint, tokens):
+            parent = block.key
+        return {"fingerprint": self._fingerprint, "parent": parent, "tokens": list(tokens[_whole(tokens) :])}
 
     def close(self) -> None:
         """Let others open it."""
@@ -126,3 +144,8 @@ def locked(path: Path) -> int:
             f"session {path.stem} is open in another process or conversation; close it there, or take another name"
         ) from None
     return file
+
+
+def _whole(tokens: Sequence[int]) -> int:
+    """How many are in whole blocks."""
+    return len(tokens) // BLOCK_TOKENS * BLOCK_TOKENS

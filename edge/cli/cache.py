@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edge.cache.folder import default_folder, stored_blocks, stored_sessions
+from edge.cache.folder import default_folder, stored_blocks, stored_sessions, stored_tails
 from edge.cache.listing import (
     StoredModel,
     faults,
@@ -149,7 +149,7 @@ def verify_command(remove: bool, store: Path | None, as_json: bool, quiet: bool)
       edge cache verify --remove
     """
     folder = store or default_folder()
-    files = [*stored_blocks(folder), *stored_sessions(folder)]
+    files = [*stored_blocks(folder), *stored_sessions(folder), *stored_tails(folder)]
     total = sum(stored.nbytes for stored in files)
     with ByteBar("verify", total, quiet=quiet) as bar:
         found = list(faults(folder, bar.add))

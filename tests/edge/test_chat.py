@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from edge.chat import Chat
 from edge.errors import ArtifactError, ContextExceeded, InvalidArgument, MemoryBudgetError
 from edge.model import Model
+from runtimes.protocol import Logits
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import CHATML, DROPS_THOUGHTS, byte_level_json, sentencepiece_json, toy_model
 
@@ -237,6 +239,28 @@ def test_an_answer_that_fails_changes_nothing(text: str) -> None:
     answer = chat.send("x", max_tokens=2)
     list(answer)
     assert (answer.cached_tokens, len(chat.messages)) == (before[1], 4)
+
+
+def letters_only(logits: Logits) -> Logits:
+    """Of an answer that the template gives back as it was."""
+    bias = np.full_like(logits, -np.inf)
+    bias[[i for i in range(3, 400) if toy_model().decode([i]).isalpha()]] = 0
+    return logits + bias
+
+
+def test_with_a_window_a_chat_becomes_longer_than_the_context() -> None:
+    model = toy_model(engine={"context": 256, "shape": letters_only}, at_limit="window")
+    chat = model.chat(max_tokens=30)
+    for _ in range(20):
+        answer = chat.send("and what else?")
+        before = engine_of(model).ran
+        list(answer)
+        # The end of the last answer, the message and the answer, less its last token; nothing is read again.
+        assert engine_of(model).ran - before < 70
+    assert answer.prompt_tokens > 3 * 256
+    assert len(chat.messages) == 40
+    assert chat.cache is not None
+    assert chat.cache.length <= 256
 
 
 def test_reset_forgets_all_but_the_system_message(model: Model) -> None:

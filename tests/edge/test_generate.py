@@ -333,6 +333,27 @@ def test_the_end_of_the_context_is_an_error_where_that_is_asked_for() -> None:
     assert (generation.finish_reason, engine_of(model).nbytes) == (None, 0)
 
 
+def test_with_a_window_an_answer_goes_on_beyond_the_context() -> None:
+    model = toy_model(engine={"context": 256}, at_limit="window")
+    generation = model.generate([5] * 600, max_tokens=500, ignore_eos=True)
+    tokens = []
+    for token in generation.tokens():
+        tokens.append(token)
+        assert engine_of(model).nbytes <= 256 * BYTES_PER_TOKEN
+    assert len(tokens) == 500
+    assert (generation.finish_reason, engine_of(model).nbytes) == ("length", 0)
+
+
+def test_with_a_window_memory_that_ends_takes_from_the_middle_too() -> None:
+    model = toy_model(engine={"context": 1024, "kv_tokens": 400}, at_limit="window")
+    generation = model.generate([5] * 600, max_tokens=500, ignore_eos=True)
+    assert len(list(generation.tokens())) == 500
+    # Not even the beginning and one step of a quarter fit.
+    model = toy_model(engine={"context": 1024, "kv_tokens": 60}, at_limit="window")
+    with pytest.raises(MemoryBudgetError):
+        list(model.generate([5] * 600))
+
+
 def test_memory_that_does_not_suffice_for_the_prompt() -> None:
     model = toy_model(engine={"kv_tokens": 3})
     with pytest.raises(MemoryBudgetError):

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.artifact import KvGroup
 from edge.errors import Cancelled, ContextExceeded, EngineError, EngineFailed, MemoryBudgetError
+from runtimes.budget import Budget
 from runtimes.protocol import CancelToken, LayerGroup, Logits, Step
 
 BYTES_PER_TOKEN = 16
@@ -36,6 +37,8 @@ class ToyEngine:
     threads: int = 1
     kv: tuple[KvGroup, ...] = ()
     weight_bytes: int = 0
+    version: str = "1"
+    budget: Budget = field(default_factory=lambda: Budget(None))
     ran: int = 0
     closed: bool = False
     caches: list[ToyCache] = field(default_factory=list)
@@ -121,8 +124,40 @@ class ToyCache:
     def export(self, start: int, stop: int) -> bytes:
         return np.array(self.states[start:stop], np.uint64).tobytes()
 
-    def adopt(self, data: bytes) -> None:
-        self.states += np.frombuffer(data, np.uint64).tolist()
+    def adopt(self, data: bytes | memoryview) -> None:
+        states = np.frombuffer(data, np.uint64).tolist()
+        self.reserve(len(states))
+        self.states += states
+
+    def share(self, start: int, stop: int) -> ToySpan:
+        return ToySpan(start, stop, self.states[start:stop])
+
+    def attach(self, span: ToySpan) -> None:
+        assert span.start == self.length
+        self.reserve(span.stop - span.start)
+        self.states += span.states
+
+    def slide(self, keep: int, drop: int) -> None:
+        assert keep + drop <= self.length
+        del self.states[keep : keep + drop]
 
     def close(self) -> None:
         self.states, self.room, self.closed = [], 0, True
+
+
+@dataclass
+class ToySpan:
+    start: int
+    stop: int
+    states: list[int]
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.states) * BYTES_PER_TOKEN
+
+    def export(self) -> bytes:
+        return np.array(self.states, np.uint64).tobytes()
+
+    def close(self) -> int:
+        nbytes, self.states = self.nbytes, []
+        return nbytes
