@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge.cache.block import Block
 from edge.cache.folder import BLOCK_SUFFIX, BLOCKS, stored_blocks
-from edge.cache.record import read_record, write_record
+from edge.cache.record import encode_record, read_record, write_record
 from edge.errors import RecordDamaged, RecordForeign
 
 KIND = "kv-block"
@@ -25,6 +25,7 @@ _log = logging.getLogger("edgewise.cache")
 _PARTS = 16
 # Blocks in memory beside the cache that takes them in.
 _AHEAD = 4
+_APART_NS = 1000
 # Of the budget is left when room is made, so that it is not made for every block.
 _LEFT = 0.9
 
@@ -43,7 +44,7 @@ class DiskStore:
 
     def has(self, block: Block) -> bool:
         """Whether there is a file for it; not whether it can be used."""
-        return self._path(block).exists()
+        return os.path.exists(self._path(block))
 
     def read(self, block: Block) -> memoryview | None:
         """What `write` was given, or None where it is not there or not whole."""
@@ -60,7 +61,8 @@ class DiskStore:
         except (RecordForeign, OSError) as e:
             self._tell(e, "it is left alone and computed again")
             return None
-        return record.body if record.header == self._header(block) else None
+        # The same model by another name is the same model.
+        return record.body if {**record.header, "model": self._model} == self._header(block) else None
 
     def read_all(self, chain: Sequence[Block]) -> Iterator[tuple[Block, memoryview | None]]:
         """What `read` gives of each, a few read ahead."""
@@ -73,11 +75,12 @@ class DiskStore:
         """Keep `data`; whether it is there now."""
         if self.has(block):
             return True
-        if not self._make_room(len(data)):
+        parts = encode_record(KIND, self._header(block), data)
+        if not self._make_room(sum(map(len, parts))):
             return False
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_record(self._path(block), KIND, self._header(block), data)
+            write_record(self._path(block), parts)
         except OSError as e:
             self._tell(e, "blocks are not kept on the disk for now")
             return False
@@ -85,9 +88,12 @@ class DiskStore:
 
     def touch(self, chain: Sequence[Block]) -> None:
         """Count blocks as used last, the end of the chain as used before its beginning."""
-        for block in reversed(chain):
+        now = time.time_ns()
+        for i, block in enumerate(chain):
+            # Apart by hand: the clock of files is coarse.
+            used = now - i * _APART_NS
             with suppress(OSError):
-                os.utime(self._path(block))
+                os.utime(self._path(block), ns=(used, used))
 
     def _make_room(self, nbytes: int) -> bool:
         """Whether `nbytes` more stay within the budget, older blocks removed for them where they must be."""
@@ -101,9 +107,13 @@ class DiskStore:
                 for stored in held:
                     if taken + nbytes <= self.budget * _LEFT:
                         break
-                    with suppress(OSError):
-                        stored.path.unlink()
+                    try:
+                        stored.path.unlink(missing_ok=True)
+                    except OSError:
+                        continue
                     taken -= stored.nbytes
+                if taken + nbytes > self.budget:
+                    return False
             for stored in held:
                 # A clock that went back: such files would stay for as long as it was ahead.
                 if stored.used > now + 1:

@@ -49,12 +49,15 @@ def default_folder() -> Path:
 def make_folder(folder: Path) -> Path:
     """Make `folder` with what is in it, mode 0700, and clean up what dead processes left.
 
+    A folder that is there already keeps its mode; those in it that are ours are closed to others.
+
     Raises:
         StorageError: it cannot be made or written.
     """
     try:
-        for path in (folder, folder / BLOCKS, folder / SESSIONS):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder / BLOCKS, folder / SESSIONS):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
             if path.stat().st_mode & 0o077:
                 path.chmod(0o700)
         if not os.access(folder / BLOCKS, os.W_OK | os.X_OK):

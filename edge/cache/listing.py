@@ -18,7 +18,7 @@ from edge.cache.folder import (
     stored_tails,
 )
 from edge.cache.record import Record, read_record
-from edge.errors import RecordDamaged, RecordForeign, SessionInUse
+from edge.errors import RecordDamaged, RecordForeign, SessionInUse, StorageError
 
 
 @dataclass(frozen=True)
@@ -154,4 +154,6 @@ def _is_open(path: Path) -> bool:
         os.close(saved.locked(path))
     except SessionInUse:
         return True
+    except StorageError:  # a folder that is read-only
+        pass
     return False

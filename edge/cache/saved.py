@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.cache.block import BLOCK_TOKENS, blocks
 from edge.cache.folder import SESSION_SUFFIX, SESSIONS, TAIL_SUFFIX
-from edge.cache.record import Record, read_record, write_record
+from edge.cache.record import Record, encode_record, read_record, write_record
 from edge.cache.session import Session
 from edge.errors import InvalidArgument, RecordDamaged, RecordForeign, SessionInUse, StorageError
 
@@ -52,8 +52,13 @@ class SavedSession:
             return None
         except (RecordDamaged, RecordForeign) as e:
             aside = self.path.with_suffix(".unreadable")
+            try:
+                os.replace(self.path, aside)
+            except OSError as refused:
+                raise StorageError(
+                    f"{e}, and cannot be put aside ({refused.strerror}); remove it or take another name"
+                ) from None
             _log.warning("%s; the session begins anew, and the file is now %s", e, aside.name)
-            os.replace(self.path, aside)
             return None
         except OSError as e:
             raise StorageError(
@@ -86,8 +91,8 @@ class SavedSession:
             if cache is not None and session.shared is not None:
                 session.shared.write(cache, tokens)
                 rest = cache.export(_whole(tokens), len(tokens))
-                write_record(self._tail, TAIL_KIND, self._tail_header(tokens), rest)
-            write_record(self.path, KIND, header, b"", lasting=True)
+                write_record(self._tail, encode_record(TAIL_KIND, self._tail_header(tokens), rest))
+            write_record(self.path, encode_record(KIND, header, b""), lasting=True)
         except OSError as e:
             raise StorageError(
                 f"session {self.name} cannot be written to {self.path} ({e.strerror}); what was said since "
@@ -138,10 +143,15 @@ def locked(path: Path) -> int:
         raise StorageError(f"{beside} cannot be written ({e.strerror}); name another folder") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(file)
         raise SessionInUse(
             f"session {path.stem} is open in another process or conversation; close it there, or take another name"
+        ) from None
+    except OSError as e:
+        os.close(file)
+        raise StorageError(
+            f"{beside} cannot be locked ({e.strerror}); name a folder on another disk"
         ) from None
     return file
 
