@@ -25,7 +25,8 @@ import tokenizers
 import edge
 from bench.text import held_out_text
 from edge.cache.session import Session
-from edge.generate import Generation, Limits
+from edge.generate import Generation
+from edge.limits import Limits
 from edge.sampling import Sampler, Sampling
 from edge.tokenizer import Tokenizer
 from runtimes.protocol import CancelToken, Engine, Logits, Step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 import threading
 import time
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.cache.policy import AtLimit
 from edge.cache.session import Session
 from edge.detokenizer import Detokenizer
-from edge.errors import Cancelled, ContextExceeded, InvalidArgument, MemoryBudgetError
+from edge.errors import Cancelled, ContextExceeded, MemoryBudgetError
+from edge.limits import Limits, checked_max_tokens, checked_tokens
 from edge.sampling import Sampler, Sampling
 from edge.stop import StopStrings
 from edge.tokenizer import Tokenizer
@@ -33,16 +32,6 @@ class Timings:
     """Over the prompt tokens that were run, not those found in the cache."""
     decode_tokens_per_s: float = 0.0
     """Over the tokens after the first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What ends a generation besides the context."""
-
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    stop_ids: frozenset[int] = frozenset()
-    at_limit: AtLimit = "stop"
 
 
 class Generation:
@@ -281,40 +270,3 @@ class Generation:
             if self._began:
                 self._began = False
                 self._session.busy.release()
-
-
-def checked_tokens(tokens: Sequence[int], vocab: int) -> list[int]:
-    """`tokens` as a list of ints.
-
-    Raises:
-        InvalidArgument: there are none, or one is no integer in [0, vocab).
-    """
-    checked = []
-    for at, token in enumerate(tokens):
-        try:
-            id = operator.index(token)
-        except TypeError:
-            raise InvalidArgument(f"token {at} of the prompt is {token!r}; give whole numbers") from None
-        if not 0 <= id < vocab:
-            raise InvalidArgument(f"token {at} of the prompt is {id}; token ids run from 0 to {vocab - 1}")
-        checked.append(id)
-    if not checked:
-        raise InvalidArgument("the prompt is empty: it has 0 tokens; give at least one character or token")
-    return checked
-
-
-def checked_max_tokens(value: int | None, room: int) -> int:
-    """`max_tokens`, or as many as there is room for.
-
-    Raises:
-        InvalidArgument: below 1, or no integer.
-    """
-    if value is None:
-        return room
-    try:
-        most = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        most = 0
-    if most < 1:
-        raise InvalidArgument(f"max_tokens is {value!r}; give a whole number, 1 or more")
-    return min(most, room)

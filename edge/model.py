@@ -13,8 +13,10 @@ from edge.cache.model_cache import ModelCache, open_folder
 from edge.cache.policy import AtLimit, Window
 from edge.cache.session import Session
 from edge.chat import Chat
-from edge.errors import ArtifactCorrupt, ArtifactError, ContextExceeded, InvalidArgument
-from edge.generate import Generation, Limits, checked_tokens
+from edge.defaults import end_ids, sampling_defaults, special_tokens
+from edge.errors import ArtifactError, ContextExceeded, InvalidArgument
+from edge.generate import Generation
+from edge.limits import Limits, checked_tokens
 from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan
@@ -52,8 +54,8 @@ class Model:
         self.cache.window = Window.of(engine.context, artifact.spec) if at_limit == "window" else None
         self.load_s = 0.0
         """Seconds from the call of `load` to here."""
-        self._end_ids = _end_ids(artifact.generation)
-        self._special_tokens = _special_tokens(artifact.generation)
+        self._end_ids = end_ids(artifact.generation)
+        self._special_tokens = special_tokens(artifact.generation)
         self._defaults = sampling_defaults(artifact.generation)
 
     @property
@@ -294,42 +296,3 @@ def load(
         raise
     model.load_s = time.perf_counter() - start
     return model
-
-
-def sampling_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of Sampling that generation.json gives; temperature 0 unless it asks for sampling.
-
-    Raises:
-        ArtifactCorrupt: one is out of range.
-    """
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    defaults = {name: generation[name] for name in names if generation.get(name) is not None}
-    if not generation.get("do_sample"):
-        defaults["temperature"] = 0.0
-    else:
-        # Hugging Face leaves out of the file what is at its default.
-        defaults.setdefault("temperature", 1.0)
-    try:
-        Sampling(**defaults)
-    except InvalidArgument as e:
-        raise ArtifactCorrupt(f"generation.json: {e}; correct the checkpoint and export it again") from None
-    return defaults
-
-
-def _end_ids(generation: Mapping[str, Any]) -> frozenset[int]:
-    ids = generation.get("eos_token_id")
-    if not isinstance(ids, list) or not all(isinstance(id, int) for id in ids):
-        raise ArtifactCorrupt(
-            f"generation.json: eos_token_id is {ids!r}, not a list of token ids; export the artifact again"
-        )
-    return frozenset(ids)
-
-
-def _special_tokens(generation: Mapping[str, Any]) -> dict[str, str]:
-    """The texts that a chat template may name, such as `bos_token`."""
-    tokens = generation.get("special_tokens") or {}
-    if not isinstance(tokens, dict):
-        raise ArtifactCorrupt(
-            f"generation.json: special_tokens is {tokens!r}, not an object; export the artifact again"
-        )
-    return {name: text for name, text in tokens.items() if isinstance(text, str)}

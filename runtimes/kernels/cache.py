@@ -20,6 +20,7 @@ from runtimes.kernels.page_data import (
     put_page_data,
 )
 from runtimes.kernels.pools import Pools
+from runtimes.kernels.room import reserve
 from runtimes.kernels.span import PagedSpan
 from runtimes.kv_data import check_context, check_header, check_range, check_slide, check_whole, split_header
 from runtimes.protocol import KvSpan, LayerGroup
@@ -31,7 +32,7 @@ class CpuCache:
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
     def __init__(self, pools: Pools, context: int) -> None:
-        self._pools = pools
+        self.pools = pools
         self._context = context
         self._length = 0
         self._blocks = 0
@@ -57,7 +58,7 @@ class CpuCache:
         """What is held, by group of layers."""
         return tuple(
             LayerGroup(group.kind, group.layers, self._length, int((table >= 0).sum()) * pool.page_bytes)
-            for group, pool, table in zip(self._pools.groups, self._pools.of, self.tables, strict=True)
+            for group, pool, table in zip(self.pools.groups, self.pools.of, self.tables, strict=True)
         )
 
     def reserve(self, tokens: int) -> None:
@@ -80,7 +81,7 @@ class CpuCache:
 
     def forget(self) -> None:
         """Give back the pages that no window reaches any more."""
-        for i, group in enumerate(self._pools.groups):
+        for i, group in enumerate(self.pools.groups):
             first = self._first(group.window, self._length) if group.window else 0
             if first > self._forgotten[i]:
                 self._drop(self._forgotten[i], first, i)
@@ -90,12 +91,12 @@ class CpuCache:
         """See `Cache.fork`; the pages are shared until one of the two writes."""
         check_range(0, length, self._length)
         self._check_remembered(length)
-        other = CpuCache(self._pools, self._context)
+        other = CpuCache(self.pools, self._context)
         blocks = blocks_of(length)
         other._widen(blocks)
         for i, (mine, theirs) in enumerate(zip(self.tables, other.tables, strict=True)):
             theirs[0, :blocks] = mine[0, :blocks]
-            self._pools.share(i, theirs[0, :blocks].tolist())
+            self.pools.share(i, theirs[0, :blocks].tolist())
         other._blocks, other._length = blocks, length
         other._forgotten = [min(count, blocks) for count in self._forgotten]
         return other
@@ -107,7 +108,7 @@ class CpuCache:
             EngineError: a window has forgotten some of the tokens.
         """
         check_range(start, stop, self._length)
-        return page_data(self._pools, self._pages, start, stop)
+        return page_data(self.pools, self._pages, start, stop)
 
     def adopt(self, data: bytes | memoryview) -> None:
         """See `Cache.adopt`.
@@ -118,10 +119,10 @@ class CpuCache:
         header, start, stop, body = split_header(data)
         # Before the sizes: numbers that follow on what is held are none to run away with.
         held = start == self._length and start <= stop <= self._context
-        expected = page_data_bytes(self._pools, start, stop) if held else -1
-        check_header(header, page_header(self._pools, start, stop), body, expected, self._length)
+        expected = page_data_bytes(self.pools, start, stop) if held else -1
+        check_header(header, page_header(self.pools, start, stop), body, expected, self._length)
         self.reserve(stop - start)
-        put_page_data(self._pools, self._pages, start, stop, body)
+        put_page_data(self.pools, self._pages, start, stop, body)
         self._length = stop
         self.forget()
 
@@ -139,11 +140,11 @@ class CpuCache:
             raise EngineError(
                 f"tokens [{start}, {stop}) are not all held: a sliding window has forgotten some"
             )
-        return PagedSpan(self._pools, start, pages)
+        return PagedSpan(self.pools, start, pages)
 
     def attach(self, span: KvSpan) -> None:
         """See `Cache.attach`; pages are shared, and room that was kept is given back."""
-        if not isinstance(span, PagedSpan) or span.pools is not self._pools:
+        if not isinstance(span, PagedSpan) or span.pools is not self.pools:
             raise EngineFailed("the KV belongs to another engine; use the one that shared it")
         if span.start != self._length:
             raise InvalidArgument(f"KV of tokens from {span.start} on does not follow on {self._length} held")
@@ -151,25 +152,25 @@ class CpuCache:
         self._drop(blocks_of(self._length), self._blocks)
         self._blocks = blocks_of(self._length)
         for group, of_block in enumerate(span.pages):
-            self._pools.share(group, of_block)
+            self.pools.share(group, of_block)
         self.add(span.pages)
         self._length = span.stop
         self.forget()
 
     def slide(self, keep: int, drop: int) -> None:
         """See `Cache.slide`."""
-        check_slide(self._pools.spec, keep, drop, self._length)
+        check_slide(self.pools.spec, keep, drop, self._length)
         first, behind = keep // PAGE_TOKENS, (keep + drop) // PAGE_TOKENS
         held = blocks_of(self._length)
         shared = [block for block in range(behind, held) if self._users(block) > 1]
-        taken = self._pools.take(
+        taken = self.pools.take(
             [len(shared)] * len(self.tables), f"moving {len(shared) * PAGE_TOKENS} tokens"
         )
         try:
             for block in shared:
                 self._own(block, [pages.pop() for pages in taken])
             for group, table in enumerate(self.tables):
-                self._pools.turn(group, table[0, behind:held].tolist(), -drop)
+                self.pools.turn(group, table[0, behind:held].tolist(), -drop)
             self._drop(first, behind)
             for table in self.tables:
                 table[0, first : self._blocks - behind + first] = table[0, behind : self._blocks].copy()
@@ -182,7 +183,7 @@ class CpuCache:
             raise
         finally:
             for group, pages in enumerate(taken):
-                self._pools.give(group, pages)
+                self.pools.give(group, pages)
 
     def close(self) -> None:
         """See `Cache.close`."""
@@ -192,7 +193,7 @@ class CpuCache:
 
     def check_owner(self, pools: Pools) -> None:
         """Raises EngineFailed where the cache belongs to another engine."""
-        if self._pools is not pools:
+        if self.pools is not pools:
             raise EngineFailed("the cache belongs to another engine; use the one that made it")
 
     def __del__(self) -> None:
@@ -230,13 +231,13 @@ class CpuCache:
     def _own(self, block: int, pages: Sequence[int]) -> None:
         for i, (table, copy) in enumerate(zip(self.tables, pages, strict=True)):
             old = int(table[0, block])
-            self._pools.copy(i, old, copy)
+            self.pools.copy(i, old, copy)
             table[0, block] = copy
-            self._pools.give(i, [old])
+            self.pools.give(i, [old])
 
     def _users(self, block: int) -> int:
         """How many use the page of `block`, of the group where they are most."""
-        return max(self._pools.users(i, int(table[0, block])) for i, table in enumerate(self.tables))
+        return max(self.pools.users(i, int(table[0, block])) for i, table in enumerate(self.tables))
 
     @property
     def _pages(self) -> Pages:
@@ -262,7 +263,7 @@ class CpuCache:
             kept = [int(table[0, block]) for block in mine]
             others = [int(table[0, block]) for block in behind if block not in mine]
             table[0, blocks : self._blocks] = kept + [NO_PAGE] * len(others)
-            self._pools.give(i, others)
+            self.pools.give(i, others)
         self._blocks = blocks + len(mine)
 
     def _drop(self, start: int, stop: int, group: int | None = None) -> None:
@@ -272,7 +273,7 @@ class CpuCache:
                 # Out of the table first: an interrupt between the two may lose a page, never give one back twice.
                 pages = table[0, start:stop].tolist()
                 table[0, start:stop] = NO_PAGE
-                self._pools.give(i, pages)
+                self.pools.give(i, pages)
 
     @staticmethod
     def _first(window: int, length: int) -> int:
@@ -281,49 +282,10 @@ class CpuCache:
 
     def _check_remembered(self, length: int) -> None:
         """Raises EngineError where a window has forgotten what a token behind the first `length` would see."""
-        for group, table in zip(self._pools.groups, self.tables, strict=True):
+        for group, table in zip(self.pools.groups, self.tables, strict=True):
             first = self._first(group.window, length) if group.window else 0
             if (table[0, first : blocks_of(length)] == NO_PAGE).any():
                 raise EngineError(
                     f"the first {length} of {self._length} tokens cannot be gone back to: a window of "
                     f"{group.window} tokens has forgotten what they see; run them again from the start"
                 )
-
-
-def reserve(wants: list[tuple[CpuCache, int]]) -> None:
-    """Room for so many tokens more in each cache of one engine, or in none.
-
-    Raises:
-        ContextExceeded, MemoryBudgetError
-    """
-    counts = [cache.wanted(tokens) for cache, tokens in wants]
-    copies = _copies([cache for cache, tokens in wants if tokens])
-    if not any(counts) and not copies:
-        return
-    pools = wants[0][0]._pools
-    tokens = sum(tokens for _, tokens in wants)
-    wanted = sum(counts) + len(copies)
-    taken = pools.take([wanted] * len(pools.groups), f"room for {tokens} tokens")
-    try:
-        for cache in copies:
-            cache.own([pages.pop() for pages in taken])
-        for (cache, _), count in zip(wants, counts, strict=True):
-            cache.add([[pages.pop() for _ in range(count)] for pages in taken])
-    finally:
-        # Empty, unless it was interrupted.
-        for group, pages in enumerate(taken):
-            pools.give(group, pages)
-
-
-def _copies(caches: list[CpuCache]) -> list[CpuCache]:
-    """Those that are to write into a page that others use too; the last of a page's users has it for itself."""
-    users: dict[tuple[int, ...], int] = {}
-    found = []
-    for cache in caches:
-        last = cache.last
-        if last not in users:
-            users[last] = max((cache._pools.users(i, page) for i, page in enumerate(last)), default=1)
-        if users[last] > 1:
-            users[last] -= 1
-            found.append(cache)
-    return found

@@ -10,10 +10,11 @@ import numpy as np
 from edge.artifact import Artifact, ModelSpec, Variant
 from edge.artifact.pages import DEFAULT_KV_TYPE, KV_TYPES
 from edge.errors import EngineFailed
-from runtimes.kernels.cache import CpuCache, reserve
+from runtimes.kernels.cache import CpuCache
 from runtimes.kernels.library import load_library
 from runtimes.kernels.packing import Call, calls_of
 from runtimes.kernels.pools import Pools
+from runtimes.kernels.room import reserve
 from runtimes.kernels.weights import map_weights
 from runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from runtimes.onnxruntime.lent_logits import LogitsLender

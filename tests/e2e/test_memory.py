@@ -84,7 +84,7 @@ def test_an_engine_that_the_artifact_is_not_for(smollm2_int4: Path) -> None:
         ({"context": 0}, "context is 0; this model takes from 1 to 8192 tokens"),
         ({"context": 8193}, "context is 8193; this model takes from 1 to 8192 tokens"),
         ({"context": "512"}, "context is '512'"),
-        ({"at_limit": "window"}, "at_limit is 'window'; choose one of stop, error"),
+        ({"at_limit": "forget"}, "at_limit is 'forget'; choose one of stop, window, error"),
         ({"kv": "int2"}, "kv is 'int2'; choose one of fp32"),
     ],
 )

@@ -8,9 +8,10 @@ import pytest
 import edge.artifact
 import runtimes
 from edge import model as model_module
+from edge.defaults import sampling_defaults
 from edge.errors import ArtifactCorrupt, InvalidArgument
 from edge.memory.probe import available_bytes
-from edge.model import Model, load, sampling_defaults
+from edge.model import Model, load
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import toy_model
 
