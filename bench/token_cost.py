@@ -234,7 +234,9 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for path in args.artifacts:
-        with edge.load(path, engine=args.engine, threads=args.threads, context=_CONTEXT) as model:
+        with edge.load(
+            path, engine=args.engine, threads=args.threads, context=_CONTEXT, prefix_cache=0
+        ) as model:
             prompt = model.encode(held_out_text()[:200])
             vocab = model.spec.vocab_size
             rows += measure(

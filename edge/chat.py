@@ -95,15 +95,17 @@ class Chat:
     def reset(self) -> None:
         """Forget everything but the system message, and give the memory back."""
         self._settle()
-        self._session.close()
+        with self._session.busy:
+            self._session.close()
         self._forget()
         self._save()
 
     def close(self) -> None:
         """End the answer that is running and give the memory back; what was said stays, and its name is free again."""
         self._settle()
-        self._session.keep()
-        self._session.close()
+        with self._session.busy:
+            self._session.keep()
+            self._session.close()
         if self._saved is not None:
             self._saved.close()
             self._saved = None

@@ -57,8 +57,15 @@ class ModelCache:
             blocks = DiskStore(store, made, name, budget) if store is not None and budget else None
             prefix = PrefixCache(made, plan.required.prefix_cache, blocks)
         found = cls(engine, prefix, store, (name, made))
-        found.pressure = Pressure(plan, found.release)
-        engine.budget.reclaim = found.release
+        # Weakly: a model that is dropped is gone at once, not when cycles are next looked for.
+        itself = weakref.ref(found)
+
+        def release(nbytes: int) -> int:
+            alive = itself()
+            return alive.release(nbytes) if alive is not None else 0
+
+        found.pressure = Pressure(plan, release)
+        engine.budget.reclaim = release
         engine.budget.guard = found.pressure.admit
         found.pressure.watch()
         return found

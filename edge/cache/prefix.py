@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from edge.cache.block import BLOCK_TOKENS, Block, blocks
 from edge.cache.disk import DiskStore
@@ -21,7 +22,7 @@ class PrefixCache:
     def __init__(self, fingerprint: str, memory: int, disk: DiskStore | None = None) -> None:
         self.disk = disk
         self._fingerprint = fingerprint
-        self._store = BlockStore(memory, self._evicted)
+        self._store = BlockStore(memory, partial(_to_disk, disk))
         self._lock = threading.RLock()
 
     @property
@@ -118,6 +119,8 @@ class PrefixCache:
             return
         self._store.put(block, span)
 
-    def _evicted(self, block: Block, span: KvSpan) -> None:
-        if self.disk is not None and not self.disk.has(block):
-            self.disk.write(block, span.export())
+
+def _to_disk(disk: DiskStore | None, block: Block, span: KvSpan) -> None:
+    """Of a block that goes from memory."""
+    if disk is not None and not disk.has(block):
+        disk.write(block, span.export())

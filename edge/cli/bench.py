@@ -93,7 +93,10 @@ def command(
 def _measure(model: Model, prompt_tokens: int, decode_tokens: int, *, seed: int) -> Round:
     # Other tokens each round, so that nothing can be reused.
     prompt = random.Random(seed).choices(range(model.spec.vocab_size), k=prompt_tokens)
-    generation = model.generate(prompt, max_tokens=decode_tokens, temperature=0, ignore_eos=True)
+    # Private: what another round has read is of no use here.
+    generation = model.generate(
+        prompt, max_tokens=decode_tokens, temperature=0, ignore_eos=True, private=True
+    )
     for _ in generation.tokens():
         pass
     timings = generation.timings

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edge.errors import MemoryBudgetError
@@ -34,7 +36,7 @@ class Pressure:
         self._token_bytes = max(1, plan.needs.kv_bytes_per_token)
         self._release = release
         self._root = root
-        self._available = available or self._left
+        self._available = available or partial(_left, root)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -65,7 +67,9 @@ class Pressure:
 
     def watch(self) -> None:
         """Relieve every second from now on, in a thread, until `close`: what is idle asks for no memory itself."""
-        self._thread = threading.Thread(target=self._watch, name="memory-pressure", daemon=True)
+        self._thread = threading.Thread(
+            target=_watch, args=(weakref.ref(self), self._ended), name="memory-pressure", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -74,13 +78,20 @@ class Pressure:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _watch(self) -> None:
-        while not self._ended.wait(_EVERY_S):
-            self.relieve()
 
-    def _left(self) -> int:
-        # The system counts mapped weights as available, and decoding needs them all.
-        return available_bytes(self._root, needed_files=resident().file)
+def _left(root: Path) -> int:
+    # The system counts mapped weights as available, and decoding needs them all.
+    return available_bytes(root, needed_files=resident().file)
+
+
+def _watch(watched: weakref.ref[Pressure], ended: threading.Event) -> None:
+    """Until it is closed, or nobody has it any more: a model may be dropped without `close`."""
+    while not ended.wait(_EVERY_S):
+        pressure = watched()
+        if pressure is None:
+            return
+        pressure.relieve()
+        del pressure
 
 
 def stalled_percent(root: Path = Path("/")) -> float:

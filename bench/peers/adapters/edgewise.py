@@ -22,7 +22,7 @@ class Edgewise(Adapter):
 
     def load(self, path: str, threads: int, context: int) -> None:
         """`edge.load`."""
-        self.model = self.edge.load(path, threads=threads, context=context)
+        self.model = self.edge.load(path, threads=threads, context=context, prefix_cache=0)
 
     def generate(self, ids: list[int], count: int) -> tuple[list[int], list[float]]:
         """`Model.generate`."""

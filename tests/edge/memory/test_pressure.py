@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,14 @@ def test_a_thread_watches_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) ->
     assert relieved.wait(60)
     pressure.close()
     assert machine.available == 25 * MIB
+
+
+def test_a_model_that_is_dropped_is_gone_at_once(tiny_artifact: Path) -> None:
+    model = edge.load(tiny_artifact)
+    list(model.generate([5] * 200, max_tokens=2).tokens())
+    seen = [weakref.ref(model.cache), weakref.ref(model.engine), weakref.ref(model.cache.pressure)]
+    del model
+    assert [each() for each in seen] == [None] * 3
 
 
 def test_mapped_weights_are_not_there_for_others(tmp_path: Path) -> None:
