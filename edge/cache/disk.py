@@ -79,7 +79,7 @@ class DiskStore:
         if not self._make_room(sum(map(len, parts))):
             return False
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
             write_record(self._path(block), parts)
         except OSError as e:
             self._tell(e, "blocks are not kept on the disk for now")
