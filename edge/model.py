@@ -51,7 +51,8 @@ class Model:
         """What it was admitted with; None where the engine was opened by hand."""
         self.at_limit = at_limit
         """What becomes of an answer where context or memory end: `stop`, `window` or `error`."""
-        self.cache.window = Window.of(engine.context, artifact.spec) if at_limit == "window" else None
+        slides = at_limit == "window"
+        self.cache.window = Window.of(engine.context, artifact.spec, engine.kv) if slides else None
         self.load_s = 0.0
         """Seconds from the call of `load` to here."""
         self._end_ids = end_ids(artifact.generation)
@@ -255,8 +256,9 @@ def load(
 
     `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
     cores available; `context` to as many tokens as fit, the model's own at most. `kv` is what keys and values are
-    kept as: fp32, fp16, int8 or int4, by default what the engine is best at. `memory` is what all of this may take, in
-    bytes or as "6GiB"; "auto" is what there is. `sessions` conversations of `context` tokens are planned for at once.
+    kept as: fp32, fp16, int8 or int4, by default what the engine is best at; where that is settled at export, what the
+    artifact has. `memory` is what all of this may take, in bytes or as "6GiB"; "auto" is what there is. `sessions`
+    conversations of `context` tokens are planned for at once.
 
     Where context or memory end in the middle of an answer, `at_limit` "stop" ends it with `finish_reason` `length`, and
     "error" raises ContextExceeded or MemoryBudgetError; what was said is kept. With "window" it goes on, and prompts

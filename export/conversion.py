@@ -11,6 +11,7 @@ from typing import Any
 
 from edge.artifact import Artifact, Manifest, Variant, open_artifact
 from edge.errors import ArtifactCorrupt, ArtifactTooNew, EngineError, InvalidArgument
+from export.calibration import KV_CALIBRATION
 from export.folder import artifact_folder
 from export.graph.panels import LAYOUT, VERSION
 from export.graph.weights_file import writing
@@ -56,7 +57,8 @@ def convert(
 ) -> ConvertReport:
     """Write the artifact `out` for `engine` from an artifact for another one.
 
-    Codes, zero points and scales stay what they are. `out` appears whole or not at all.
+    Codes, zero points and scales of weights stay what they are; KV is kept as the engine's default has it, since it is
+    calibrated with the checkpoint at hand. `out` appears whole or not at all.
 
     Args:
         artifact: the folder to convert.
@@ -125,7 +127,7 @@ def _write(
         recipe=manifest.recipe,
         parts=parts,
         variant=variant,
-        provenance=manifest.provenance,
+        provenance={key: value for key, value in manifest.provenance.items() if key != KV_CALIBRATION},
     )
 
 

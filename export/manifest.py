@@ -20,8 +20,11 @@ def write_manifest(
     parts: tuple[Part, ...],
     variant: Variant,
     provenance: dict[str, Any],
+    kv: str | None = None,
 ) -> tuple[Manifest, int]:
     """Hash all of `folder` and write its edge.json; it, and the bytes of all files with it.
+
+    `kv` is the type that KV is kept as, None the engine's default.
 
     Raises:
         StorageError
@@ -32,7 +35,7 @@ def write_manifest(
         spec=spec,
         recipe=recipe,
         parts=parts,
-        kv=kv_groups(spec, variant.engine),
+        kv=kv_groups(spec, variant.engine, kv),
         variants=(variant,),
         provenance=provenance,
         files=list_files(folder, Counter(progress, "checksums", size).add),

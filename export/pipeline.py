@@ -6,12 +6,15 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge.artifact import Manifest
-from edge.errors import CheckpointCorrupt
+from edge.artifact.pages import KV_NAMES
+from edge.errors import CheckpointCorrupt, InvalidArgument
 from edge.version import VERSION
+from export.calibration import KV_CALIBRATION, CalibrationText, largest_kv
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.folder import artifact_folder, write_text
 from export.graph.checkpoint_weights import CheckpointWeights
@@ -19,7 +22,7 @@ from export.manifest import write_manifest
 from export.progress import Counter, Progress
 from export.quantize import Recipe
 from export.usage import peak_rss_bytes
-from export.variant import chosen_engine, write_variant
+from export.variant import chosen_engine, chosen_kv, write_variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class ExportReport:
     bits_per_weight: float
     seconds: float
     peak_rss_bytes: int
+    kv: str | None
+    """What the graph keeps KV as, fp32 or int8; None where that is said at load."""
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -51,12 +56,15 @@ def export(
     block: int = 32,
     zero_points: bool = False,
     engine: str | None = None,
+    kv: str | None = None,
+    calibration: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
 
-    Weights stream: memory is bounded by the largest tensor. `out` appears whole or not at all.
+    Weights stream: memory is bounded by the largest tensor; for `kv` int8 the model is run once, and is in memory
+    meanwhile. `out` appears whole or not at all.
 
     Args:
         source: folder, `org/name[@revision]` or a `.gguf` file.
@@ -65,20 +73,30 @@ def export(
         block: weights that share a scale: 32, 64 or 128.
         zero_points: a zero point beside each scale.
         engine: what is to run it: cpu (int4 and int8 weights only, and the default for them) or onnxruntime.
+        kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
+            or int8, with a scale for each number of a head, fixed by how large they get while the model reads a text.
+        calibration: a UTF-8 text for that, in place of our own.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 
     Raises:
         InvalidArgument, CheckpointError, StorageError, MissingExtra
+        EngineError: the model cannot be run on the calibration text.
     """
     started = time.perf_counter()
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
+    kind = chosen_kv(kv, chosen)
+    if calibration is not None and kind != "int8":
+        raise InvalidArgument(
+            f"the calibration text {calibration} is of no use without KV in int8; add --kv int8, or leave it out"
+        )
+    text = CalibrationText.read(calibration) if kind == "int8" else None
     report = progress or (lambda stage, done, total: None)
     out = Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder, open_checkpoint(source, progress=report) as checkpoint:
-        manifest, file_bytes = _write(folder, name, checkpoint, recipe, chosen, report)
+        manifest, file_bytes = _write(folder, name, checkpoint, recipe, chosen, text, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -91,13 +109,20 @@ def export(
         bits_per_weight=manifest.bits_per_weight,
         seconds=time.perf_counter() - started,
         peak_rss_bytes=peak_rss_bytes(),
+        kv=next((name for name, of in KV_NAMES.items() if of == kind), None),
     )
 
 
 def _write(
-    folder: Path, name: str, checkpoint: Checkpoint, recipe: Recipe, engine: str, progress: Progress
+    folder: Path,
+    name: str,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    engine: str,
+    text: CalibrationText | None,
+    progress: Progress,
 ) -> tuple[Manifest, int]:
-    """Fill `folder`; its manifest, and the bytes of all its files."""
+    """Fill `folder`; its manifest, and the bytes of all its files. KV is int8 where there is a text to calibrate on."""
     write_text(folder / "tokenizer.json", checkpoint.text.tokenizer_json)
     if checkpoint.text.chat_template is not None:
         write_text(folder / "chat_template.jinja", checkpoint.text.chat_template)
@@ -106,7 +131,17 @@ def _write(
     total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     tell = Counter(progress, recipe.weights, total)
     source = CheckpointWeights(checkpoint.tensors, recipe, tell.add)
-    parts, variant = write_variant(folder, engine, checkpoint.spec, recipe, source)
+    provenance: dict[str, Any] = {
+        "source": _origin(checkpoint.source),
+        "edgewise": VERSION,
+        **checkpoint.provenance,
+    }
+    calibrate = None
+    if text is not None:
+        ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
+        provenance[KV_CALIBRATION] = text.provenance(len(ids))
+        calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
+    parts, variant = write_variant(folder, engine, checkpoint.spec, recipe, source, calibrate)
     return write_manifest(
         folder,
         progress,
@@ -115,7 +150,8 @@ def _write(
         recipe=recipe.to_json(),
         parts=parts,
         variant=variant,
-        provenance={"source": _origin(checkpoint.source), "edgewise": VERSION, **checkpoint.provenance},
+        provenance=provenance,
+        kv=None if text is None else "int8",
     )
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
+
 from edge.artifact import ModelSpec, Part, Variant
+from edge.artifact.kv import STATIC_KV_TYPES
+from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument
 from export.architecture.decoder import describe
 from export.graph.balanced_keys import BalancedKeys
 from export.graph.cpu_dialect import CpuDialect
+from export.graph.graph import newest
 from export.graph.onnxruntime_dialect import OnnxRuntimeDialect
 from export.graph.panels import LAYOUT, VERSION
+from export.graph.static_kv import OLDEST_FOR_STATIC_KV, Largest, quantize_kv
 from export.graph.weight_source import WeightSource
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile, writing
@@ -41,13 +48,40 @@ def chosen_engine(engine: str | None, recipe: Recipe) -> str:
     return engine
 
 
+def chosen_kv(kv: str | None, engine: str) -> str | None:
+    """The type that a graph for `engine` is to keep KV as, by the name that users call it; None where a load says.
+
+    Raises:
+        InvalidArgument: there is no such type, or it is none to choose at export.
+    """
+    able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_TYPES]
+    if engine != CPU:
+        if kv is not None and kv not in able:
+            raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
+        return KV_NAMES[kv or "fp32"]
+    if kv is not None:
+        raise InvalidArgument(
+            f"kv is {kv!r}, and engine {CPU} is told what to keep KV as when it loads (edge run --kv {kv}); "
+            f"leave it out, or export with --engine {ONNXRUNTIME}"
+        )
+    return None
+
+
 def write_variant(
-    folder: Path, engine: str, spec: ModelSpec, recipe: Recipe, source: WeightSource
+    folder: Path,
+    engine: str,
+    spec: ModelSpec,
+    recipe: Recipe,
+    source: WeightSource,
+    calibrate: Callable[[Path], list[Largest]] | None = None,
 ) -> tuple[tuple[Part, ...], Variant]:
     """Write the variant of `source` for `engine` below the artifact's `folder`; what its weights are made of.
 
+    Where there is `calibrate`, KV is kept in 8 bits: it is given the path of the graph that keeps float32, which is
+    written first, and says how large keys and values get.
+
     Raises:
-        Unsupported, TensorError, StorageError
+        Unsupported, TensorError, StorageError, and what `calibrate` raises
     """
     place = folder / engine
     with writing(place):
@@ -59,8 +93,12 @@ def write_variant(
         dialect = (CpuDialect if engine == CPU else OnnxRuntimeDialect)(spec, store)
         describe(spec, dialect)
         graph = dialect.model()
-    with writing(place / GRAPH):
-        (place / GRAPH).write_bytes(graph.SerializeToString())
+    _write_graph(place / GRAPH, graph)
+    requires = dialect.requires
+    if calibrate is not None:
+        quantize_kv(graph, calibrate(place / GRAPH))
+        requires = newest(requires, OLDEST_FOR_STATIC_KV)
+        _write_graph(place / GRAPH, graph)
     names = [GRAPH, WEIGHTS]
     if engine == CPU:
         with writing(place / INDEX):
@@ -70,9 +108,14 @@ def write_variant(
         engine=engine,
         dialect=engine,
         activation="int8" if recipe.bits else "float32",
-        requires=dialect.requires,
+        requires=requires,
         model=f"{engine}/{GRAPH}",
         files=tuple(f"{engine}/{name}" for name in names),
         layout=LAYOUT if engine == CPU else "",
         layout_version=VERSION if engine == CPU else 0,
     )
+
+
+def _write_graph(path: Path, graph: onnx.ModelProto) -> None:
+    with writing(path):
+        path.write_bytes(graph.SerializeToString())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from edge.artifact import ModelSpec
+from edge.artifact import KvGroup, ModelSpec
+from edge.artifact.kv import immovable
 from edge.artifact.pages import PAGE_TOKENS
-from edge.artifact.rope import immovable
 from edge.errors import ContextExceeded, EngineError, InvalidArgument
 
 _LONGEST_HEADER = 4096
@@ -40,14 +41,14 @@ def check_whole(start: int, stop: int) -> None:
         raise InvalidArgument(f"tokens [{start}, {stop}) are not whole blocks of {PAGE_TOKENS}")
 
 
-def check_slide(spec: ModelSpec, keep: int, drop: int, held: int) -> None:
+def check_slide(spec: ModelSpec, kv: Iterable[KvGroup], keep: int, drop: int, held: int) -> None:
     """Raises InvalidArgument or EngineError where `drop` tokens behind the first `keep` cannot be left out."""
     if keep:
         check_whole(0, keep)
     check_whole(keep, keep + drop)
     check_range(keep, keep + drop, held)
-    if reason := immovable(spec):
-        raise EngineError(f"the model has {reason}: its keys cannot be moved; choose at_limit stop or error")
+    if reason := immovable(spec, kv):
+        raise EngineError(f"{reason}: its keys cannot be moved; choose at_limit stop or error")
 
 
 def split_header(data: bytes | memoryview) -> tuple[dict[str, Any], int, int, memoryview]:

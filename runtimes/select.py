@@ -34,7 +34,8 @@ def open_engine(
         threads: threads of a run; by default the physical cores available.
         context: tokens a sequence may have, at most the model's own context, which is the default.
         kv_budget: bytes that all caches together may take; None is no limit.
-        kv: what keys and values are kept as: fp32, fp16, int8 or int4; None is the engine's default.
+        kv: what keys and values are kept as: fp32, fp16, int8 or int4; None is what the artifact has where that was
+            settled at export, else the engine's default.
         admit: asked with the engine's name and its type of KV before anything is loaded; what it grants takes the
             place of `context` and `kv_budget`, and what it raises is passed on.
 
@@ -53,7 +54,11 @@ def open_engine(
     refusal: KernelsMissing | EngineTooOld | None = None
     for name in names:
         artifact.variant(name)
-        grant = admit(name, ENGINES[name].kv_type(kv)) if admit else Grant(context or longest, kv_budget)
+        grant = (
+            admit(name, ENGINES[name].kv_type(kv, artifact))
+            if admit
+            else Grant(context or longest, kv_budget)
+        )
         try:
             opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
         except (KernelsMissing, EngineTooOld) as e:

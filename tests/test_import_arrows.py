@@ -30,6 +30,8 @@ LAZY = {
     # Where the extra `gpu` brought it.
     ("edge/memory/gpu.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
+    # Calibration runs the model that is being exported.
+    ("export/calibration.py", "onnxruntime"),
 }
 
 

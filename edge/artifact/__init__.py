@@ -1,7 +1,7 @@
 """The artifact: the folder in which the exporter and the runtime meet."""
 
 from edge.artifact.folder import Artifact, open_artifact
-from edge.artifact.kv import kv_groups, kv_layers
+from edge.artifact.kv import kv_groups, kv_layers, stored_kv_type
 from edge.artifact.manifest import FORMAT, MANIFEST, FileEntry, KvGroup, Manifest, Part, Variant
 from edge.artifact.spec import ModelSpec, Rope
 
@@ -19,4 +19,5 @@ __all__ = [
     "kv_groups",
     "kv_layers",
     "open_artifact",
+    "stored_kv_type",
 ]

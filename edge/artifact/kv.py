@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from edge.artifact.manifest import KvGroup
+from collections.abc import Iterable
+
+from edge.artifact.fields import shown
+from edge.artifact.manifest import KvGroup, Manifest
 from edge.artifact.pages import DEFAULT_KV_TYPE, PAGE_TOKENS, SCALE_GROUP, head_page_bytes
 from edge.artifact.spec import ModelSpec
+from edge.errors import ArtifactTooNew
+from edge.version import VERSION
+
+STATIC_KV_TYPES = {"float32": 4, "int8": 1}
+"""What a graph of stock operators can keep KV as, settled at export: bytes of a number."""
 
 
 def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
@@ -16,13 +24,16 @@ def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[KvGroup, ...]:
-    """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, float32 token by token elsewhere."""
+    """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, token by token elsewhere.
+
+    Without `kind` it is int8 on the cpu engine, float32 elsewhere.
+    """
     paged = engine == "cpu"
     kind = kind or (DEFAULT_KV_TYPE if paged else "float32")
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
-        token = 2 * spec.kv_heads * spec.head_dim * 4
+        token = 2 * spec.kv_heads * spec.head_dim * STATIC_KV_TYPES[kind]
     return tuple(
         KvGroup(
             kind="window" if window else "full",
@@ -31,7 +42,44 @@ def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[Kv
             window=window,
             bytes_per_token=token * len(layers),
             page_tokens=PAGE_TOKENS if paged else 1,
-            scale_group=SCALE_GROUP if kind.startswith("int") else 0,
+            scale_group=_scale_group(kind, paged),
         )
         for window, layers in kv_layers(spec)
     )
+
+
+def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
+    """What the graph for `engine` keeps KV as; None on the cpu engine, where a load says.
+
+    Raises:
+        ArtifactTooNew: as something that this version does not know.
+    """
+    if engine == "cpu":
+        return None
+    # Pages are those of a variant for the cpu engine beside it.
+    kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
+    if not kinds:
+        return "float32"
+    if kinds[0] not in STATIC_KV_TYPES:
+        raise ArtifactTooNew(
+            f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "
+            "upgrade with pip install --upgrade edgewise"
+        )
+    return kinds[0]
+
+
+def immovable(spec: ModelSpec, groups: Iterable[KvGroup]) -> str:
+    """What keeps keys from being moved to other positions; empty where they can be."""
+    if spec.rope.kind == "dynamic":
+        return "the model has a dynamic rotary embedding"
+    if any(spec.windows):
+        return "the model has sliding windows of its own"
+    # The codes of a key that is turned would be rounded anew with each turn, by scales that are in the graph alone.
+    static = any(group.scale_group == 1 for group in groups)
+    return "the artifact keeps keys as codes with scales fixed at export" if static else ""
+
+
+def _scale_group(kind: str, paged: bool) -> int:
+    if not kind.startswith("int"):
+        return 0
+    return SCALE_GROUP if paged else 1

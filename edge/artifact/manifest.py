@@ -48,7 +48,8 @@ class Part:
 class KvGroup:
     """Layers whose KV is kept alike; `window` in tokens, 0 for full attention.
 
-    `page_tokens` are allocated together; `scale_group` numbers of a key share a scale, 0 where there is none.
+    `page_tokens` are allocated together; `scale_group` numbers of a key share a scale, 0 where there is none. 1: each
+    number of a head has its own, fixed at export for all tokens.
     """
 
     kind: str

@@ -12,13 +12,6 @@ from edge.artifact.spec import ModelSpec, Rope
 Table = NDArray[np.float32]
 
 
-def immovable(spec: ModelSpec) -> str:
-    """What of the model keeps its keys from being moved to other positions; empty where they can be."""
-    if spec.rope.kind == "dynamic":
-        return "a dynamic rotary embedding"
-    return "sliding windows of its own" if any(spec.windows) else ""
-
-
 def turn_by(spec: ModelSpec, positions: int) -> tuple[Table, Table]:
     """(cos, sin), each float32 [head_dim / 2], of what turns a key at any position p to p + `positions`.
 

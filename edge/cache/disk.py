@@ -79,7 +79,8 @@ class DiskStore:
         if not self._make_room(sum(map(len, parts))):
             return False
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self._folder, 0o700)
             write_record(self._path(block), parts)
         except OSError as e:
             self._tell(e, "blocks are not kept on the disk for now")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.artifact import ModelSpec
-from edge.artifact.rope import immovable
+from edge.artifact import KvGroup, ModelSpec
+from edge.artifact.kv import immovable
 from edge.cache.block import BLOCK_TOKENS
 from edge.errors import EngineError, InvalidArgument
 
@@ -30,21 +31,19 @@ class Window:
     """Tokens held at most, whole blocks."""
 
     @classmethod
-    def of(cls, context: int, spec: ModelSpec) -> Window:
-        """The window of a context.
+    def of(cls, context: int, spec: ModelSpec, kv: Iterable[KvGroup]) -> Window:
+        """The window of a context, for KV kept as `kv` says.
 
         Raises:
             InvalidArgument: the context is too short for one.
-            EngineError: the model's positions cannot be moved.
+            EngineError: keys cannot be moved to other positions.
         """
         if context < _LEAST_BLOCKS * BLOCK_TOKENS:
             raise InvalidArgument(
                 f"context is {context}; the policy window needs {_LEAST_BLOCKS * BLOCK_TOKENS} tokens or more"
             )
-        if reason := immovable(spec):
-            raise EngineError(
-                f"the model has {reason}: its keys cannot be moved; choose at_limit stop or error"
-            )
+        if reason := immovable(spec, kv):
+            raise EngineError(f"{reason}: its keys cannot be moved; choose at_limit stop or error")
         return cls(context // BLOCK_TOKENS * BLOCK_TOKENS)
 
     @property

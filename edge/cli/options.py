@@ -93,7 +93,7 @@ _ENGINE_OPTIONS = {
     "kv": click.option(
         "--kv",
         type=click.Choice(tuple(KV_NAMES)),
-        help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: fp32]",
+        help="What the KV cache holds: fewer bits are less memory.  [default: int8; engine onnxruntime: as exported]",
     ),
     "memory": click.option(
         "--memory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass, replace
 
-from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups
+from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, stored_kv_type
 from edge.artifact.pages import KV_NAMES
 
 CHUNK = 128
@@ -40,7 +40,8 @@ class Needs:
 
     @classmethod
     def of_artifact(cls, manifest: Manifest, engine: str, kv: str | None = None) -> Needs:
-        """Of an artifact's weights on `engine`."""
+        """Of an artifact's weights on `engine`; without `kv` what the artifact has, or else the engine's default."""
+        kv = kv or stored_kv_type(manifest, engine)
         return cls.of(manifest.spec, manifest.weight_bytes, str(manifest.recipe.get("weights")), engine, kv)
 
     def with_kv(self, kind: str) -> Needs:

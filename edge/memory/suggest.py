@@ -61,7 +61,7 @@ def _together(plan: Plan, names: tuple[str, ...]) -> Iterator[Suggestion]:
 
 def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     if plan.needs.engine != "cpu":
-        return  # the stock operators keep float32 only
+        return  # with stock operators KV is settled at export
     for kind in ("float16", "int8", "int4"):
         needs = plan.needs.with_kv(kind)
         if needs.kv_bytes_per_token < plan.needs.kv_bytes_per_token:

@@ -40,7 +40,7 @@ class Graph:
     @property
     def requires(self) -> str:
         """The oldest ONNX Runtime that runs the graph rightly."""
-        return max(self._needs, key=lambda version: [int(part) for part in version.split(".")])
+        return newest(*self._needs)
 
     def need(self, version: str) -> None:
         """The graph is not right on an ONNX Runtime older than `version`."""
@@ -129,6 +129,11 @@ class Graph:
         )
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(d, 1) for d in self._domains)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edgewise")
+
+
+def newest(*versions: str) -> str:
+    """The newest of versions of ONNX Runtime."""
+    return max(versions, key=lambda version: [int(part) for part in version.split(".")])
 
 
 def _info(name: str, dtype: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:

@@ -159,7 +159,7 @@ class CpuCache:
 
     def slide(self, keep: int, drop: int) -> None:
         """See `Cache.slide`."""
-        check_slide(self.pools.spec, keep, drop, self._length)
+        check_slide(self.pools.spec, self.pools.groups, keep, drop, self._length)
         first, behind = keep // PAGE_TOKENS, (keep + drop) // PAGE_TOKENS
         held = blocks_of(self._length)
         shared = [block for block in range(behind, held) if self._users(block) > 1]

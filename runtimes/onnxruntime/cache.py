@@ -1,19 +1,21 @@
 """The KV cache of one sequence for ONNX Runtime: a buffer a layer for keys, one for values, grown by copying.
 
 GroupQueryAttention reads and writes one contiguous buffer [1, kv_heads, capacity, head_dim], bound both as past
-and as present. Room is taken in blocks of tokens as the sequence grows, never for the whole context at the start.
+and as present: float32, or int8 codes whose scales are in the graph. Room is taken in blocks of tokens as the
+sequence grows, never for the whole context at the start.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.artifact import Artifact, kv_groups
+from edge.artifact import KvGroup, ModelSpec
 from edge.artifact.rope import turn_by
 from edge.errors import EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
@@ -29,16 +31,18 @@ _AHEAD = 8
 # NumPy's own arrays begin 16 bytes into a cache line: every other vector read would touch two.
 _ALIGNMENT = 64
 
-Buffer = NDArray[np.float32]
+Buffer = NDArray[Any]
+# Little-endian, as they are exported.
+_TYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype("i1")}
 
 
 class OnnxRuntimeCache:
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
-    def __init__(self, artifact: Artifact, context: int, budget: Budget) -> None:
-        self._artifact = artifact
-        self._spec = artifact.spec
-        self._groups = kv_groups(artifact.spec, "onnxruntime")
+    def __init__(self, spec: ModelSpec, groups: Sequence[KvGroup], context: int, budget: Budget) -> None:
+        self._spec = spec
+        self._groups = groups
+        self._kind = groups[0].type
         self._context = context
         self._budget = budget
         self._length = 0
@@ -71,7 +75,7 @@ class OnnxRuntimeCache:
         )
 
     def buffers(self) -> list[tuple[Buffer, Buffer]]:
-        """(keys, values) of each layer as the operator takes them, float32 [1, kv_heads, capacity, head_dim]."""
+        """(keys, values) of each layer as the operator takes them, [1, kv_heads, capacity, head_dim]."""
         return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
 
     def reserve(self, tokens: int) -> None:
@@ -120,7 +124,7 @@ class OnnxRuntimeCache:
     def fork(self, length: int) -> OnnxRuntimeCache:
         """See `Cache.fork`."""
         check_range(0, length, self._length)
-        other = OnnxRuntimeCache(self._artifact, self._context, self._budget)
+        other = OnnxRuntimeCache(self._spec, self._groups, self._context, self._budget)
         other.reserve(length)
         for mine, theirs in zip(self._buffers, other._buffers, strict=True):
             theirs[:, :, :length] = mine[:, :, :length]
@@ -128,9 +132,9 @@ class OnnxRuntimeCache:
         return other
 
     def export(self, start: int, stop: int) -> bytes:
-        """See `Cache.export`: a line of JSON, then each layer's keys and values, float32 little-endian."""
+        """See `Cache.export`: a line of JSON, then each layer's keys and values as they are kept."""
         check_range(start, stop, self._length)
-        parts = [buffer[:, :, start:stop].astype("<f4", copy=False) for buffer in self._buffers]
+        parts = [buffer[:, :, start:stop].astype(_TYPES[self._kind], copy=False) for buffer in self._buffers]
         header = json.dumps(self._header(start, stop)).encode() + b"\n"
         return header + b"".join(part.tobytes() for part in parts)
 
@@ -144,7 +148,7 @@ class OnnxRuntimeCache:
         expected = self._bytes(stop - start)
         check_header(header, self._header(start, stop), body, expected, self._length)
         self.reserve(stop - start)
-        parts = np.frombuffer(body, "<f4").reshape(
+        parts = np.frombuffer(body, _TYPES[self._kind]).reshape(
             len(self._buffers), 1, self._spec.kv_heads, stop - start, -1
         )
         for buffer, part in zip(self._buffers, parts, strict=True):
@@ -166,7 +170,7 @@ class OnnxRuntimeCache:
 
     def slide(self, keep: int, drop: int) -> None:
         """See `Cache.slide`."""
-        check_slide(self._spec, keep, drop, self._length)
+        check_slide(self._spec, self._groups, keep, drop, self._length)
         moved = slice(keep + drop, self._length)
         to = slice(keep, self._length - drop)
         cos, sin = turn_by(self._spec, -drop)
@@ -208,10 +212,11 @@ class OnnxRuntimeCache:
 
     def _empty(self, capacity: int) -> Buffer:
         shape = 1, self._spec.kv_heads, capacity, self._spec.head_dim
-        nbytes = 4 * math.prod(shape)
+        dtype = _TYPES[self._kind].newbyteorder("=")
+        nbytes = dtype.itemsize * math.prod(shape)
         memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % _ALIGNMENT
-        return memory[start : start + nbytes].view(np.float32).reshape(shape)
+        return memory[start : start + nbytes].view(dtype).reshape(shape)
 
     def _bytes(self, tokens: int) -> int:
         return sum(group.bytes_per_token for group in self._groups) * tokens
@@ -219,4 +224,4 @@ class OnnxRuntimeCache:
     def _header(self, start: int, stop: int) -> dict[str, Any]:
         spec = self._spec
         shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
-        return {"type": "float32", **shape, "start": start, "stop": stop}
+        return {"type": self._kind, **shape, "start": start, "stop": stop}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact, ModelSpec, Variant, kv_groups
+from edge.artifact import Artifact, ModelSpec, Variant, kv_groups, stored_kv_type
+from edge.artifact.kv import STATIC_KV_TYPES
 from edge.artifact.pages import KV_NAMES
-from edge.errors import Cancelled, EngineError, EngineFailed, InvalidArgument
+from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, InvalidArgument
 from runtimes.budget import Budget
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
 from runtimes.onnxruntime.lent_logits import LogitsLender
@@ -33,24 +35,25 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     passed_over = ""
-    kv_types: tuple[str, ...] = ("float32",)
+    kv_types: tuple[str, ...] = tuple(STATIC_KV_TYPES)
     """What keys and values can be kept as, the default first."""
 
     def __init__(
         self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None
     ) -> None:
-        """`kv` is one of the names of KV_NAMES, or None for the engine's default.
+        """`kv` is one of the names of KV_NAMES, or None for what `kv_type` then says.
 
         Raises:
             EngineError, ArtifactError, MissingExtra
         """
         variant = artifact.variant(self.name)
-        self.kv = kv_groups(artifact.spec, self.name, self.kv_type(kv))
+        self.kv = kv_groups(artifact.spec, self.name, self.kv_type(kv, artifact))
         self._ort = onnxruntime()
         check_version(self._ort.__version__, variant.requires)
         self.version = str(self._ort.__version__)
         options = self._options(artifact, variant, threads)
         self._session: Any = open_session(self._ort, artifact, variant, options, self._inputs(artifact.spec))
+        self._check_kv(artifact.file(variant.model))
         self._run_options = self._ort.RunOptions()
         # No graph capture, said outright: where the key is missing the Python binding throws and catches on every run.
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
@@ -62,7 +65,7 @@ class OnnxRuntimeEngine:
 
     def new_cache(self) -> Cache:
         """See `Engine.new_cache`."""
-        return OnnxRuntimeCache(self._artifact, self.context, self.budget)
+        return OnnxRuntimeCache(self._artifact.spec, self.kv, self.context, self.budget)
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
         """See `Engine.run`. Sequences run one behind the other: stock operators want one buffer a call."""
@@ -86,23 +89,39 @@ class OnnxRuntimeEngine:
         return {"seqlens_k": (1,), "total_sequence_length": (1,), **past}
 
     @classmethod
-    def kv_type(cls, kv: str | None) -> str:
-        """The type of keys and values that goes by the name `kv`; None is the default.
+    def kv_type(cls, kv: str | None, artifact: Artifact) -> str:
+        """The type of keys and values that goes by the name `kv`; None is what the artifact has, or else the default.
 
         Raises:
             InvalidArgument: there is none.
-            EngineError: this engine does not keep them so.
+            EngineError: this engine does not keep them so, or not of this artifact.
         """
-        if kv is None:
-            return cls.kv_types[0]
-        if kv not in KV_NAMES:
+        if kv is not None and kv not in KV_NAMES:
             raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
-        if KV_NAMES[kv] not in cls.kv_types:
+        stored = stored_kv_type(artifact.manifest, cls.name)
+        chosen = (stored or cls.kv_types[0]) if kv is None else KV_NAMES[kv]
+        if chosen not in cls.kv_types:
             able = ", ".join(name for name, kind in KV_NAMES.items() if kind in cls.kv_types)
             raise EngineError(
-                f"the {cls.name} engine keeps KV as {able}, not {kv}; choose that, or engine cpu"
+                f"the {cls.name} engine keeps KV as {able}, not {kv or chosen}; choose one of these, or engine cpu"
             )
-        return KV_NAMES[kv]
+        if stored not in (None, chosen):
+            had = next((name for name, kind in KV_NAMES.items() if kind == stored), stored)
+            raise EngineError(
+                f"{artifact.path} keeps KV as {had}, not {kv}: for the {cls.name} engine that is settled at export; "
+                f"export it again with --kv {kv}, or load it without kv"
+            )
+        return chosen
+
+    def _check_kv(self, path: Path) -> None:
+        """Raises ArtifactCorrupt where the graph keeps KV as something else than the manifest says."""
+        expected = {"float32": "tensor(float)", "int8": "tensor(int8)"}
+        for given in self._session.get_inputs():
+            if given.name.startswith("past.") and given.type != expected[self.kv[0].type]:
+                raise ArtifactCorrupt(
+                    f"{path}: {given.name} is {given.type}, and edge.json says that KV is {self.kv[0].type}; "
+                    "export the artifact again"
+                )
 
     def _check(self, steps: Sequence[Step]) -> None:
         """Check what can be run at all; caches are looked at elsewhere.

@@ -63,3 +63,11 @@ def test_text_that_is_too_short(artifact: Path) -> None:
     result = CliRunner().invoke(kv_fidelity.main, [str(artifact), "--tokens", "100000000"])
     assert result.exit_code == 1
     assert "give fewer" in result.output
+
+
+def test_speed_of_artifacts_that_have_their_type(tiny_artifact: Path) -> None:
+    arguments = [str(tiny_artifact)] * 2 + ["--held", "20", "--rounds", "1", "--sequences", "1", "--json"]
+    result = CliRunner().invoke(kv_speed.main, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["kv"], row["held"]) for row in rows] == [("fp32", 20), ("fp32", 20)]

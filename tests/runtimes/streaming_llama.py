@@ -48,7 +48,7 @@ class StreamingLlama:
         self._values[layer].append(self._linear(x, f"{name}.v_proj").reshape(-1, dim))
         positions = np.arange(self.length if layer == 0 else len(self._keys[layer]))
         keys = self._turned(np.stack(self._keys[layer]), positions)
-        values = np.stack(self._values[layer])
+        keys, values = self.held(layer, keys, np.stack(self._values[layer]))
         query = self._turned(self._linear(x, f"{name}.q_proj").reshape(1, -1, dim), positions[-1:])[0]
         group = len(query) // keys.shape[1]
         out = []
@@ -57,6 +57,10 @@ class StreamingLlama:
             weights = np.exp(scores - scores.max())
             out.append(weights / weights.sum() @ values[:, head // group])
         return self._linear(np.concatenate(out), f"{name}.o_proj")
+
+    def held(self, layer: int, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Turned keys and values [tokens, kv_heads, dim] as attention reads them; here as they are."""
+        return keys, values
 
     def _turned(self, x: Array, positions: NDArray[np.int64]) -> Array:
         """[tokens, heads, dim] with the rotary embedding of `positions`, halves apart."""

@@ -178,7 +178,12 @@ def test_what_cannot_go(
     ("context", "changes", "error", "message"),
     [
         (200, {}, InvalidArgument, "context is 200; the policy window needs 256 tokens or more"),
-        (512, {"rope": Rope(kind="dynamic", original_context=64)}, EngineError, "a dynamic rotary embedding"),
+        (
+            512,
+            {"rope": Rope(kind="dynamic", original_context=64)},
+            EngineError,
+            "has a dynamic rotary embedding",
+        ),
         (512, {"windows": (16, 0)}, EngineError, "sliding windows of its own: its keys cannot be moved"),
     ],
 )
@@ -186,4 +191,4 @@ def test_models_and_contexts_without_a_window(
     tiny_artifact: Path, context: int, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Window.of(context, replace(open_artifact(tiny_artifact).spec, **changes))
+        Window.of(context, replace(open_artifact(tiny_artifact).spec, **changes), ())

@@ -30,6 +30,7 @@ REPORT: dict[str, Any] = {
     "bits_per_weight": 5.0084,
     "seconds": 22.44,
     "peak_rss_bytes": 138_500_000,
+    "kv": None,
 }
 TABLE = """\
 source           org/model@main
@@ -95,6 +96,53 @@ def test_a_checkpoint_becomes_an_artifact_that_runs(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.edge"]
 
 
+def test_kv_in_int8_is_exported(run_edge: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.edge"
+    options = ("--engine", "onnxruntime", "--kv", "int8")
+    assert "\nKV               int8\n" in run_edge("export", tiny_checkpoint, "-o", out, *options).out
+    assert open_artifact(out).manifest.kv[0].type == "int8"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--kv", "int8"),
+            "kv is 'int8', and engine cpu is told what to keep KV as when it loads (edge run --kv int8)",
+        ),
+        (("--kv", "fp32"), "leave it out, or export with --engine onnxruntime"),
+        (
+            ("--calibration", "t.txt"),
+            "the calibration text t.txt is of no use without KV in int8; add --kv int8, or leave it out",
+        ),
+        (
+            ("--engine", "onnxruntime", "--kv", "int8", "--calibration", "/none.txt"),
+            "the calibration text /none.txt cannot be read (No such file or directory); give a UTF-8 text file",
+        ),
+        (
+            ("--engine", "onnxruntime", "--kv", "int8", "--calibration", "{short}"),
+            "the calibration text short.txt has 5 tokens; give one of 128 or more",
+        ),
+        (
+            ("--engine", "onnxruntime", "--kv", "int8", "--calibration", "{latin}"),
+            "cannot be read (it is not UTF-8)",
+        ),
+    ],
+)
+def test_kv_that_cannot_be_exported(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "short.txt").write_text("short")
+    (tmp_path / "latin.txt").write_bytes(b"\xe4" * 1000)
+    files = {"short": tmp_path / "short.txt", "latin": tmp_path / "latin.txt"}
+    ended = run_edge(
+        "export", tiny_checkpoint, "-o", tmp_path / "a.edge", *(option.format(**files) for option in options)
+    )
+    assert (ended.code, ended.out) == (1, "")
+    assert message in ended.err
+    assert not (tmp_path / "a.edge").exists()
+
+
 def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
     assert run_edge("export", "org/model") == Ended(0, TABLE, "")
     assert run_edge("export", "org/model", "--quiet") == Ended(0, "", "")
@@ -112,12 +160,15 @@ def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
                 "block": 32,
                 "zero_points": False,
                 "engine": None,
+                "kv": None,
+                "calibration": None,
                 "force": False,
             },
         ),
         (("-o", "x.edge", "--force"), {"out": Path("x.edge"), "force": True}),
         (("--weights", "fp16"), {"out": Path("model-fp16.edge"), "weights": "fp16"}),
         (("--engine", "onnxruntime"), {"engine": "onnxruntime"}),
+        (("--kv", "int8", "--calibration", "t.txt"), {"kv": "int8", "calibration": Path("t.txt")}),
         (("--block", "128", "--zero-points"), {"block": 128, "zero_points": True}),
     ],
 )
@@ -137,6 +188,7 @@ def test_what_the_exporter_is_given(
         (("model.gguf", "--weights", "int3"), 2, "'int3' is not one of"),
         (("model.gguf", "--engine", "tpu"), 2, "'tpu' is not one of"),
         (("model.gguf", "--block", "16"), 2, "'16' is not one of"),
+        (("model.gguf", "--kv", "int4"), 2, "'int4' is not one of"),
     ],
 )
 def test_a_wrong_command_line(

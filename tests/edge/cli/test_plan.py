@@ -90,6 +90,7 @@ def test_json(run_edge: Run, config: Path) -> None:
         "sessions",
         "max_context",
         "suggestions",
+        "notes",
         "disk",
     }
     required = report["required_bytes"]
@@ -107,6 +108,37 @@ def test_an_artifact_needs_its_manifest_only(run_edge: Run, tmp_path: Path) -> N
     assert report["engine"] == "onnxruntime"
     assert report["kv_bytes_per_token"] == 768
     assert run_edge("plan", artifact / "edge.json", "--memory", "1GiB", "--json").json == report
+
+
+def test_kv_that_was_settled_at_export(run_edge: Run, tmp_path: Path) -> None:
+    artifact = write_windowed(tmp_path / "windowed.edge")
+    plan = ("plan", artifact, "--memory", "1GiB")
+    exact = run_edge(*plan, "--json").json
+    assert exact["notes"] == []
+    assert run_edge(*plan, "--kv", "fp32", "--json").json == exact
+    refused = run_edge(*plan, "--kv", "int8")
+    assert refused.code == 1
+    assert "is not what" in refused.err
+    assert "export it again with --kv int8" in refused.err
+
+    manifest = json.loads((artifact / "edge.json").read_text())
+    manifest["kv"] = [{**group, "type": "int8", "scale_group": 1} for group in manifest["kv"]]
+    (artifact / "edge.json").write_text(json.dumps(manifest))
+    coded = run_edge(*plan, "--json").json
+    assert (coded["kv"], coded["kv_bytes_per_token"]) == ("int8", exact["kv_bytes_per_token"] // 4)
+    [note] = coded["notes"]
+    assert "slower than with fp32" in note
+    assert note in run_edge(*plan).out
+
+    manifest["kv"] = [{**group, "type": "float8"} for group in manifest["kv"]]
+    (artifact / "edge.json").write_text(json.dumps(manifest))
+    assert "KV is kept as 'float8', which edgewise" in run_edge(*plan).err
+
+
+def test_kv_of_weights_for_stock_operators(run_edge: Run, config: Path) -> None:
+    report = run_edge("plan", config, "--memory", "8GiB", "--weights", "fp16", "--kv", "int8", "--json").json
+    assert (report["engine"], report["kv"], report["kv_bytes_per_token"]) == ("onnxruntime", "int8", 14336)
+    assert len(report["notes"]) == 1
 
 
 def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +172,8 @@ def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPat
         (("--memory", "9" * 400), "'9999"),
         (("--memory", "6iB"), "'6iB' is no size"),
         (
-            ("--weights", "fp16", "--kv", "int8"),
-            "--kv int8 needs engine cpu, and this is for engine onnxruntime",
+            ("--weights", "fp16", "--kv", "int4"),
+            "--kv int4 needs engine cpu, and this is for engine onnxruntime",
         ),
     ],
 )
