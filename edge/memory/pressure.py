@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import MemoryBudgetError
 from edge.memory.plan import Plan
-from edge.memory.probe import available_bytes
+from edge.memory.probe import available_bytes, group_folders
 from edge.memory.usage import resident
 
 _MIB = 1 << 20
@@ -95,9 +95,17 @@ def _watch(watched: weakref.ref[Pressure], ended: threading.Event) -> None:
 
 
 def stalled_percent(root: Path = Path("/")) -> float:
-    """Part of the last ten seconds in which every task waited for memory (Linux PSI, `full avg10`); 0 if unknown."""
+    """Part of the last ten seconds in which every task waited for memory; 0 if unknown.
+
+    It is the most of what Linux PSI says, `full avg10`, of the system and of the cgroups this process is in.
+    """
+    files = [root / "proc/pressure/memory", *(group / "memory.pressure" for group in group_folders(root))]
+    return max(map(_full, files))
+
+
+def _full(file: Path) -> float:
     try:
-        text = (root / "proc/pressure/memory").read_text()
+        text = file.read_text()
         full = next(line for line in text.splitlines() if line.startswith("full "))
         return float(full.split()[1].removeprefix("avg10="))
     except (OSError, StopIteration, ValueError, IndexError):

@@ -118,6 +118,16 @@ class _Group:
 
 def _groups(root: Path) -> Iterator[_Group]:
     """The groups above this process that have a limit."""
+    for folder, version in _folders(root):
+        yield from _limits(folder, version)
+
+
+def group_folders(root: Path = Path("/")) -> list[Path]:
+    """Where the kernel may tell of the cgroups that this process is in; not all of them need be there."""
+    return [folder for folder, _ in _folders(root)]
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, _Controller]]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, name = rest.partition(":")
@@ -126,7 +136,7 @@ def _groups(root: Path) -> Iterator[_Group]:
         version = _V1 if controllers else _V2
         for mount in version.mounts:
             for folder in _upwards(root / mount, name):
-                yield from _limits(folder, version)
+                yield folder, version
 
 
 def _upwards(mount: Path, name: str) -> Iterator[Path]:

@@ -96,6 +96,23 @@ def test_what_is_idle_is_asked_to_give_way(
     assert Machine(available, 500 * MIB).pressure(tmp_path).relieve() == released
 
 
+@pytest.mark.parametrize(("system", "group", "parent"), [(1, 7, 2), (7, 1, 2), (1, 2, 7)])
+def test_a_group_that_waits_for_memory_on_a_machine_that_does_not(
+    tmp_path: Path, system: int, group: int, parent: int
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/board/camera\n")
+    for name, percent in (
+        ("proc/pressure/memory", system),
+        ("sys/fs/cgroup/board/camera/memory.pressure", group),
+        ("sys/fs/cgroup/board/memory.pressure", parent),
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"some avg10=90.00 total=1\nfull avg10={percent}.00 total=1\n")
+    assert stalled_percent(tmp_path) == 7
+
+
 @pytest.mark.parametrize("text", ["", "full", "full avg10=x", "some avg10=9.00"])
 def test_a_kernel_that_does_not_tell(tmp_path: Path, text: str) -> None:
     assert stalled_percent(tmp_path) == 0
