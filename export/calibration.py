@@ -146,7 +146,7 @@ def _onnxruntime() -> Any:
         import onnxruntime
     except ImportError as e:
         raise MissingExtra(
-            f"--kv int8 runs the model to calibrate it, and onnxruntime is missing ({e}); "
+            f"--kv int8 and int4 run the model to calibrate it, and onnxruntime is missing ({e}); "
             "pip install 'edgewise[cpu,export]'"
         ) from None
     # Some builds report usage.

@@ -63,8 +63,8 @@ def export(
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
 
-    Weights stream: memory is bounded by the largest tensor; for `kv` int8 the model is run once, and is in memory
-    meanwhile. `out` appears whole or not at all.
+    Weights stream: memory is bounded by the largest tensor; for `kv` int8 and int4 the model is run once, and is in
+    memory meanwhile. `out` appears whole or not at all.
 
     Args:
         source: folder, `org/name[@revision]` or a `.gguf` file.
@@ -74,7 +74,7 @@ def export(
         zero_points: a zero point beside each scale.
         engine: what is to run it: cpu (int4 and int8 weights only, and the default for them) or onnxruntime.
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
-            or int8, with a scale for each number of a head, fixed by how large they get while the model reads a text.
+            int8 or int4, with a scale for each number of a head, fixed by how large they get on a text.
         calibration: a UTF-8 text for that, in place of our own.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
@@ -87,16 +87,17 @@ def export(
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
-    if calibration is not None and kind != "int8":
+    coded = kind in ("int8", "int4")
+    if calibration is not None and not coded:
         raise InvalidArgument(
-            f"the calibration text {calibration} is of no use without KV in int8; add --kv int8, or leave it out"
+            f"the calibration text {calibration} is of no use without KV in codes; add --kv int8, or leave it out"
         )
-    text = CalibrationText.read(calibration) if kind == "int8" else None
+    text = CalibrationText.read(calibration) if coded else None
     report = progress or (lambda stage, done, total: None)
     out = Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder, open_checkpoint(source, progress=report) as checkpoint:
-        manifest, file_bytes = _write(folder, name, checkpoint, recipe, chosen, text, report)
+        manifest, file_bytes = _write(folder, name, checkpoint, recipe, chosen, kind, text, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -119,10 +120,11 @@ def _write(
     checkpoint: Checkpoint,
     recipe: Recipe,
     engine: str,
+    kv: str | None,
     text: CalibrationText | None,
     progress: Progress,
 ) -> tuple[Manifest, int]:
-    """Fill `folder`; its manifest, and the bytes of all its files. KV is int8 where there is a text to calibrate on."""
+    """Fill `folder`; its manifest, and the bytes of all its files. KV is codes if there is a text to calibrate on."""
     write_text(folder / "tokenizer.json", checkpoint.text.tokenizer_json)
     if checkpoint.text.chat_template is not None:
         write_text(folder / "chat_template.jinja", checkpoint.text.chat_template)
@@ -141,7 +143,9 @@ def _write(
         ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
         provenance[KV_CALIBRATION] = text.provenance(len(ids))
         calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
-    parts, variant = write_variant(folder, engine, checkpoint.spec, recipe, source, calibrate)
+    parts, variant = write_variant(
+        folder, engine, checkpoint.spec, recipe, source, calibrate, kv or "float32"
+    )
     return write_manifest(
         folder,
         progress,
@@ -151,7 +155,7 @@ def _write(
         parts=parts,
         variant=variant,
         provenance=provenance,
-        kv=None if text is None else "int8",
+        kv=kv,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from edge.artifact import ModelSpec, Part, Variant
-from edge.artifact.kv import STATIC_KV_TYPES
+from edge.artifact.kv import STATIC_KV_BITS
 from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument
 from export.architecture.decoder import describe
@@ -54,7 +54,7 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
     Raises:
         InvalidArgument: there is no such type, or it is none to choose at export.
     """
-    able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_TYPES]
+    able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_BITS]
     if engine != CPU:
         if kv is not None and kv not in able:
             raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
@@ -74,11 +74,12 @@ def write_variant(
     recipe: Recipe,
     source: WeightSource,
     calibrate: Callable[[Path], list[Largest]] | None = None,
+    kv: str = "float32",
 ) -> tuple[tuple[Part, ...], Variant]:
     """Write the variant of `source` for `engine` below the artifact's `folder`; what its weights are made of.
 
-    Where there is `calibrate`, KV is kept in 8 bits: it is given the path of the graph that keeps float32, which is
-    written first, and says how large keys and values get.
+    Where there is `calibrate`, KV is kept as codes of the type `kv`: it is given the path of the graph that
+    keeps float32, which is written first, and says how large keys and values get.
 
     Raises:
         Unsupported, TensorError, StorageError, and what `calibrate` raises
@@ -96,7 +97,7 @@ def write_variant(
     _write_graph(place / GRAPH, graph)
     requires = dialect.requires
     if calibrate is not None:
-        quantize_kv(graph, calibrate(place / GRAPH))
+        quantize_kv(graph, calibrate(place / GRAPH), kv)
         requires = newest(requires, OLDEST_FOR_STATIC_KV)
         _write_graph(place / GRAPH, graph)
     names = [GRAPH, WEIGHTS]

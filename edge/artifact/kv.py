@@ -11,8 +11,13 @@ from edge.artifact.spec import ModelSpec
 from edge.errors import ArtifactTooNew
 from edge.version import VERSION
 
-STATIC_KV_TYPES = {"float32": 4, "int8": 1}
-"""What a graph of stock operators can keep KV as, settled at export: bytes of a number."""
+STATIC_KV_BITS = {"float32": 32, "int8": 8, "int4": 4}
+"""What a graph of stock operators can keep KV as, settled at export: bits of a number."""
+
+
+def static_kv_width(kind: str, head_dim: int) -> int:
+    """Elements that a head of `head_dim` numbers takes where stock operators keep it: two 4-bit codes are a byte."""
+    return head_dim // 2 if kind == "int4" else head_dim
 
 
 def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
@@ -33,7 +38,7 @@ def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[Kv
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
-        token = 2 * spec.kv_heads * spec.head_dim * STATIC_KV_TYPES[kind]
+        token = 2 * spec.kv_heads * spec.head_dim * STATIC_KV_BITS[kind] // 8
     return tuple(
         KvGroup(
             kind="window" if window else "full",
@@ -60,7 +65,7 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
     kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
     if not kinds:
         return "float32"
-    if kinds[0] not in STATIC_KV_TYPES:
+    if kinds[0] not in STATIC_KV_BITS:
         raise ArtifactTooNew(
             f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "
             "upgrade with pip install --upgrade edgewise"

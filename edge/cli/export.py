@@ -54,15 +54,15 @@ from edge.errors import InvalidArgument
 )
 @click.option(
     "--kv",
-    type=click.Choice(["fp32", "int8"]),
+    type=click.Choice(["fp32", "int8", "int4"]),
     help="What --engine onnxruntime keeps of the conversation: int8 is a quarter of the memory, faster answers and "
-    "slower prompts. Engine cpu is told by edge run --kv.  [default: fp32]",
+    "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv.  [default: fp32]",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A text to fix the scales of --kv int8 by.  [default: one of our own]",
+    help="A text to fix the scales of --kv int8 or int4 by.  [default: one of our own]",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options

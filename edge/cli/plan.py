@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edge.artifact import MANIFEST, open_artifact, stored_kv_type
-from edge.artifact.kv import STATIC_KV_TYPES
+from edge.artifact.kv import STATIC_KV_BITS
 from edge.artifact.pages import KV_NAMES
 from edge.cache.folder import default_folder, disk_budget
 from edge.cli.extra import needs_exporter
@@ -161,10 +161,10 @@ def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
         with needs_exporter("plan"):
             spec = import_module("export.checkpoint").read_spec(source)
     weights = weights or "int4"
-    if engine_for(weights) != "cpu" and kind not in (None, *STATIC_KV_TYPES):
+    if engine_for(weights) != "cpu" and kind not in (None, *STATIC_KV_BITS):
         raise InvalidArgument(
-            f"--kv {kv} needs engine cpu, and this is for engine onnxruntime, whose stock operators keep fp32 or "
-            "int8; choose one of these, or take int4 or int8 weights"
+            f"--kv {kv} needs engine cpu, and this is for engine onnxruntime, whose stock operators keep fp32, "
+            "int8 or int4; choose one of these, or take int4 or int8 weights"
         )
     return Needs.of(spec, weight_bytes(spec, weights), weights, engine_for(weights), kind)
 

@@ -1,8 +1,8 @@
 """The KV cache of one sequence for ONNX Runtime: a buffer a layer for keys, one for values, grown by copying.
 
 GroupQueryAttention reads and writes one contiguous buffer [1, kv_heads, capacity, head_dim], bound both as past
-and as present: float32, or int8 codes whose scales are in the graph. Room is taken in blocks of tokens as the
-sequence grows, never for the whole context at the start.
+and as present: float32, or codes whose scales are in the graph, 4-bit ones two in a byte. Room is taken
+in blocks of tokens as the sequence grows, never for the whole context at the start.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import KvGroup, ModelSpec
+from edge.artifact.kv import static_kv_width
 from edge.artifact.rope import turn_by
 from edge.errors import EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
@@ -33,7 +34,11 @@ _ALIGNMENT = 64
 
 Buffer = NDArray[Any]
 # Little-endian, as they are exported.
-_TYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int8": np.dtype("i1")}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"),
+    "int8": np.dtype("i1"),
+    "int4": np.dtype("u1"),
+}
 
 
 class OnnxRuntimeCache:
@@ -211,8 +216,8 @@ class OnnxRuntimeCache:
         self._capacity = capacity
 
     def _empty(self, capacity: int) -> Buffer:
-        shape = 1, self._spec.kv_heads, capacity, self._spec.head_dim
         dtype = _TYPES[self._kind].newbyteorder("=")
+        shape = 1, self._spec.kv_heads, capacity, static_kv_width(self._kind, self._spec.head_dim)
         nbytes = dtype.itemsize * math.prod(shape)
         memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % _ALIGNMENT

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.artifact import Artifact, ModelSpec, Variant, kv_groups, stored_kv_type
-from edge.artifact.kv import STATIC_KV_TYPES
+from edge.artifact.kv import STATIC_KV_BITS, static_kv_width
 from edge.artifact.pages import KV_NAMES
 from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, InvalidArgument
 from runtimes.budget import Budget
@@ -35,7 +35,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     passed_over = ""
-    kv_types: tuple[str, ...] = tuple(STATIC_KV_TYPES)
+    kv_types: tuple[str, ...] = tuple(STATIC_KV_BITS)
     """What keys and values can be kept as, the default first."""
 
     def __init__(
@@ -84,7 +84,7 @@ class OnnxRuntimeEngine:
 
     def _inputs(self, spec: ModelSpec) -> Mapping[str, InputShape]:
         """The graph's inputs besides input_ids and logit_positions."""
-        cache = (1, spec.kv_heads, None, spec.head_dim)
+        cache = (1, spec.kv_heads, None, static_kv_width(self.kv[0].type, spec.head_dim))
         past = {f"past.{layer}.{kind}": cache for layer in range(spec.layers) for kind in ("key", "value")}
         return {"seqlens_k": (1,), "total_sequence_length": (1,), **past}
 
@@ -115,7 +115,7 @@ class OnnxRuntimeEngine:
 
     def _check_kv(self, path: Path) -> None:
         """Raises ArtifactCorrupt where the graph keeps KV as something else than the manifest says."""
-        expected = {"float32": "tensor(float)", "int8": "tensor(int8)"}
+        expected = {"float32": "tensor(float)", "int8": "tensor(int8)", "int4": "tensor(uint8)"}
         for given in self._session.get_inputs():
             if given.name.startswith("past.") and given.type != expected[self.kv[0].type]:
                 raise ArtifactCorrupt(

@@ -1,4 +1,4 @@
-"""KV in int8 on the onnxruntime engine: beside an oracle, through the conformance suite, and what it refuses."""
+"""KV in int8 and int4 on the onnxruntime engine: an oracle, the conformance suite, and what it refuses."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
+def halved(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With KV in int4."""
+    path = tmp_path_factory.mktemp("static") / "int4.edge"
+    export(checkpoint, path, weights="fp32", kv="int4")
+    return path
+
+
+@pytest.fixture(scope="module")
 def exact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with KV in float32."""
     path = tmp_path_factory.mktemp("static") / "fp32.edge"
@@ -77,21 +85,29 @@ def scales_of(artifact: Path) -> Scales:
 class CodedLlama(StreamingLlama):
     """The oracle with keys and values rounded to codes."""
 
-    def __init__(self, checkpoint: Path, scales: Scales) -> None:
+    def __init__(self, checkpoint: Path, scales: Scales, bits: int = 8) -> None:
         super().__init__(CONFIG, load_file(checkpoint / "model.safetensors"))
-        self._scales = scales
+        self._scales, self._ends = scales, (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
         self.codes: dict[int, list[Array]] = {}
 
     def held(self, layer: int, keys: Array, values: Array) -> tuple[Array, Array]:
         parts = list(zip((keys, values), self._scales[layer], strict=True))
-        self.codes[layer] = [np.clip(np.rint(x / scale), -128, 127) for x, scale in parts]
+        self.codes[layer] = [np.clip(np.rint(x / scale), *self._ends) for x, scale in parts]
         k, v = (codes * scale for codes, (_, scale) in zip(self.codes[layer], parts, strict=True))
         return k, v
 
 
 def codes_of(cache: Cache) -> list[list[Array]]:
     assert isinstance(cache, OnnxRuntimeCache)
-    return [[x[0, :, : cache.length].transpose(1, 0, 2) for x in pair] for pair in cache.buffers()]
+    return [[whole(x[0, :, : cache.length].transpose(1, 0, 2)) for x in pair] for pair in cache.buffers()]
+
+
+def whole(codes: Array) -> Array:
+    """Codes as numbers: where bytes hold two, the first is in the low half, and 8 is added to both."""
+    if codes.dtype != np.uint8:
+        return codes
+    pairs = np.stack([codes & 15, codes >> 4], axis=-1).astype(np.int8) - 8
+    return pairs.reshape(*codes.shape[:-1], -1)
 
 
 class TestInt8(EngineConformance):
@@ -103,15 +119,28 @@ class TestInt8(EngineConformance):
         return opener(artifact)
 
 
-def test_the_cache_holds_what_the_oracle_says(checkpoint: Path, artifact: Path) -> None:
+class TestInt4(EngineConformance):
+    # A code more or less costs sixteen times as much.
+    tolerance = 0.15
+
+    @pytest.fixture
+    def open_engine(self, halved: Path) -> OpenEngine:
+        return opener(halved)
+
+
+@pytest.mark.parametrize(("which", "bits"), [("artifact", 8), ("halved", 4)])
+def test_the_cache_holds_what_the_oracle_says(
+    which: str, bits: int, checkpoint: Path, request: pytest.FixtureRequest
+) -> None:
     """Codes and logits, of prompt and answer."""
-    engine = opener(artifact)()
-    oracle, cache, tokens = CodedLlama(checkpoint, scales_of(artifact)), engine.new_cache(), text(150)
+    path = request.getfixturevalue(which)
+    engine = opener(path)()
+    oracle, cache, tokens = CodedLlama(checkpoint, scales_of(path), bits), engine.new_cache(), text(150)
     logits = np.concatenate(
         [run(engine, cache, tokens[:130]), *(run(engine, cache, [t]) for t in tokens[130:])]
     )
     expected = np.stack([oracle.run(token) for token in tokens])
-    assert np.abs(logits - expected).max() < 1e-2 * np.abs(expected).max()
+    assert np.abs(logits - expected).max() < (1e-2 if bits == 8 else 0.15) * np.abs(expected).max()
     assert np.median(np.abs(logits - expected)) < 1e-5 * np.abs(expected).max()
     for layer, pair in enumerate(codes_of(cache)):
         for ours, theirs in zip(pair, oracle.codes[layer], strict=True):
@@ -142,8 +171,9 @@ def lost(artifact: Path, exact: Path) -> float:
     return float(np.abs(ours - expected).mean() / np.abs(expected).max())
 
 
-def test_little_is_lost(artifact: Path, exact: Path) -> None:
+def test_little_is_lost(artifact: Path, halved: Path, exact: Path) -> None:
     assert 0 < lost(artifact, exact) < 0.01
+    assert lost(artifact, exact) < lost(halved, exact) < 0.15
 
 
 def test_heads_that_are_turned_outside_of_the_operator(tmp_path: Path) -> None:
@@ -186,10 +216,12 @@ def test_another_text(checkpoint: Path, tmp_path: Path) -> None:
     assert np.isfinite(fresh(opener(tmp_path / "0.edge")(), text(50))).all()
 
 
-def test_a_plan_knows_the_bytes(artifact: Path) -> None:
-    engine = opener(artifact)()
-    needs = Needs.of_artifact(open_artifact(artifact).manifest, "onnxruntime")
-    assert (needs.kv_type, needs.kv_bytes_per_token) == ("int8", 128)
+@pytest.mark.parametrize(("which", "kind", "token"), [("artifact", "int8", 128), ("halved", "int4", 64)])
+def test_a_plan_knows_the_bytes(which: str, kind: str, token: int, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which)
+    engine = opener(path)()
+    needs = Needs.of_artifact(open_artifact(path).manifest, "onnxruntime")
+    assert (needs.kv_type, needs.kv_bytes_per_token) == (kind, token)
     cache = engine.new_cache()
     assert isinstance(cache, OnnxRuntimeCache)
     for tokens in (1, 127, 1, 300):
@@ -220,7 +252,11 @@ def test_the_type_is_what_the_artifact_has(artifact: Path, exact: Path) -> None:
             "fp32",
             "keeps KV as int8, not fp32.* export it again with --kv fp32, or load it without kv",
         ),
-        ("artifact", "fp16", "onnxruntime engine keeps KV as fp32, int8, not fp16; choose one of these"),
+        (
+            "artifact",
+            "fp16",
+            "onnxruntime engine keeps KV as fp32, int8, int4, not fp16; choose one of these",
+        ),
     ],
 )
 def test_another_type_is_refused(which: str, kv: str, message: str, request: pytest.FixtureRequest) -> None:

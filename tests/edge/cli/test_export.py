@@ -113,7 +113,7 @@ def test_kv_in_int8_is_exported(run_edge: Run, tiny_checkpoint: Path, tmp_path: 
         (("--kv", "fp32"), "leave it out, or export with --engine onnxruntime"),
         (
             ("--calibration", "t.txt"),
-            "the calibration text t.txt is of no use without KV in int8; add --kv int8, or leave it out",
+            "the calibration text t.txt is of no use without KV in codes; add --kv int8, or leave it out",
         ),
         (
             ("--engine", "onnxruntime", "--kv", "int8", "--calibration", "/none.txt"),
@@ -188,7 +188,7 @@ def test_what_the_exporter_is_given(
         (("model.gguf", "--weights", "int3"), 2, "'int3' is not one of"),
         (("model.gguf", "--engine", "tpu"), 2, "'tpu' is not one of"),
         (("model.gguf", "--block", "16"), 2, "'16' is not one of"),
-        (("model.gguf", "--kv", "int4"), 2, "'int4' is not one of"),
+        (("model.gguf", "--kv", "fp16"), 2, "'fp16' is not one of"),
     ],
 )
 def test_a_wrong_command_line(

@@ -172,8 +172,8 @@ def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPat
         (("--memory", "9" * 400), "'9999"),
         (("--memory", "6iB"), "'6iB' is no size"),
         (
-            ("--weights", "fp16", "--kv", "int4"),
-            "--kv int4 needs engine cpu, and this is for engine onnxruntime",
+            ("--weights", "fp16", "--kv", "fp16"),
+            "--kv fp16 needs engine cpu, and this is for engine onnxruntime",
         ),
     ],
 )
