@@ -25,7 +25,7 @@ from bench.memory_plan import fill
 
 _MIB = 1 << 20
 _DECODED = 64
-_SECONDS = 120
+_SECONDS = 300
 _CHILD = "import sys; from bench.memory_limit import answer; answer(sys.argv[1], int(sys.argv[2]) or None)"
 
 
