@@ -57,6 +57,11 @@ class Divergence:
         return float(np.concatenate(self._kl).mean())
 
     @property
+    def median_kl(self) -> float:
+        """Median KL divergence in nats."""
+        return float(np.median(np.concatenate(self._kl)))
+
+    @property
     def p99_kl(self) -> float:
         """The KL divergence in nats that 99 tokens of 100 stay below."""
         return float(np.quantile(np.concatenate(self._kl), 0.99))

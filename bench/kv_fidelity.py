@@ -68,7 +68,7 @@ class _Engine(CpuEngine):
 
 def with_float_activations(artifact: Artifact, out: Path) -> Artifact:
     """The model of `artifact` in a graph for `_Engine`, in the folder `out`."""
-    recipe = Recipe(**artifact.manifest.recipe)
+    recipe = Recipe.from_json(artifact.manifest.recipe)
     variant = artifact.variant("cpu")
     source = StoredWeights(artifact, variant, recipe, lambda nbytes: None)
     (out / "cpu").mkdir(parents=True)

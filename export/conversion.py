@@ -133,8 +133,8 @@ def _write(
 
 def _recipe(artifact: Artifact) -> Recipe:
     try:
-        return Recipe(**artifact.manifest.recipe)
-    except (TypeError, InvalidArgument) as e:
+        return Recipe.from_json(artifact.manifest.recipe)
+    except (TypeError, AttributeError, InvalidArgument) as e:
         raise ArtifactCorrupt(
             f"{artifact.path}: the recipe is none ({e}); export the artifact again"
         ) from None

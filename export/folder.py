@@ -44,7 +44,7 @@ def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
                 _remove_abandoned(out)
                 _check_free(out, force)
                 partial.mkdir()
-                stack.enter_context(_locked(partial))
+                stack.enter_context(locked(partial))
         yield partial
         with writing(out):
             _sync(partial)
@@ -143,7 +143,7 @@ def _remove_abandoned(out: Path) -> None:
         else:
             path.rename(out)
     for path in _siblings(out, _PARTIAL):
-        with contextlib.suppress(OSError), _locked(path) as ours:
+        with contextlib.suppress(OSError), locked(path) as ours:
             if ours:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -172,8 +172,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a partial folder, which says that its export lives; whether it was to be had."""
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, which says that its export lives; whether it was to be had."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:

@@ -16,13 +16,15 @@ from edge.errors import CheckpointCorrupt, InvalidArgument
 from edge.version import VERSION
 from export.calibration import KV_CALIBRATION, CalibrationText, largest_kv
 from export.checkpoint import Checkpoint, open_checkpoint
+from export.fit.stage import Weights, Wish, chosen_weights
 from export.folder import artifact_folder, write_text
-from export.graph.checkpoint_weights import CheckpointWeights
 from export.manifest import write_manifest
-from export.progress import Counter, Progress
-from export.quantize import Recipe
+from export.progress import Progress
+from export.quantize import AUTO, Recipe
 from export.usage import peak_rss_bytes
 from export.variant import chosen_engine, chosen_kv, write_variant
+
+DEFAULT_METHOD = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,9 @@ class ExportReport:
     seconds: float
     peak_rss_bytes: int
     kv: str | None
-    """What the graph keeps KV as, fp32 or int8; None where that is said at load."""
+    """What the graph keeps KV as, fp32, int8 or int4; None where that is said at load."""
+    method: str | None
+    """How codes were chosen; None where weights are floats."""
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -57,14 +61,20 @@ def export(
     zero_points: bool = False,
     engine: str | None = None,
     kv: str | None = None,
+    method: str | None = None,
+    effort: str = "normal",
+    bits: float | None = None,
+    size: int | str | None = None,
     calibration: str | Path | None = None,
     force: bool = False,
+    restart: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
 
-    Weights stream: memory is bounded by the largest tensor; for `kv` int8 and int4 the model is run once, and is in
-    memory meanwhile. `out` appears whole or not at all.
+    Weights stream, for calibrated methods a layer at a time; for `kv` int8 and int4 the model is in memory while it is
+    calibrated. `out` appears whole or not at all. What a calibrated method has done so far is kept beside `out`, in
+    .OUT.work, until it is whole: the same call goes on there.
 
     Args:
         source: folder, `org/name[@revision]` or a `.gguf` file.
@@ -75,7 +85,12 @@ def export(
         engine: what is to run it: cpu (int4 and int8 weights only, and the default for them) or onnxruntime.
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
             int8 or int4, with a scale for each number of a head, fixed by how large they get on a text.
-        calibration: a UTF-8 text for that, in place of our own.
+        method: how codes are chosen, one of METHODS, or auto, the default: by measured error, of several.
+        effort: fast, normal or best: how much text is read and how many methods auto tries.
+        bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
+        size: bytes of the artifact (or a text such as 900MB) instead of `bits`.
+        calibration: a UTF-8 text to choose codes and scales by, in place of our own.
+        restart: begin anew where an export was interrupted.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 
@@ -87,17 +102,25 @@ def export(
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
+    wish = Wish.checked(recipe, method or DEFAULT_METHOD, effort, bits, size)
     coded = kind in ("int8", "int4")
-    if calibration is not None and not coded:
+    if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(
-            f"the calibration text {calibration} is of no use without KV in codes; add --kv int8, or leave it out"
+            f"the calibration text {calibration} is of no use with method {wish.method} and KV in full precision; "
+            "add --method auto or --kv int8, or leave it out"
         )
-    text = CalibrationText.read(calibration) if coded else None
+    text = CalibrationText.read(calibration)
     report = progress or (lambda stage, done, total: None)
     out = Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")
-    with artifact_folder(out, force=force) as folder, open_checkpoint(source, progress=report) as checkpoint:
-        manifest, file_bytes = _write(folder, name, checkpoint, recipe, chosen, kind, text, report)
+    with (
+        artifact_folder(out, force=force) as folder,
+        open_checkpoint(source, progress=report) as checkpoint,
+        chosen_weights(out, checkpoint, wish, chosen, text, restart, report) as weights_,
+    ):
+        manifest, file_bytes = _write(
+            folder, name, checkpoint, weights_, chosen, kind, text if coded else None, report
+        )
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -111,6 +134,7 @@ def export(
         seconds=time.perf_counter() - started,
         peak_rss_bytes=peak_rss_bytes(),
         kv=next((name for name, of in KV_NAMES.items() if of == kind), None),
+        method=wish.method if recipe.bits else None,
     )
 
 
@@ -118,7 +142,7 @@ def _write(
     folder: Path,
     name: str,
     checkpoint: Checkpoint,
-    recipe: Recipe,
+    weights: Weights,
     engine: str,
     kv: str | None,
     text: CalibrationText | None,
@@ -130,13 +154,12 @@ def _write(
         write_text(folder / "chat_template.jinja", checkpoint.text.chat_template)
     write_text(folder / "generation.json", _strict_json(checkpoint.text.generation))
 
-    total = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-    tell = Counter(progress, recipe.weights, total)
-    source = CheckpointWeights(checkpoint.tensors, recipe, tell.add)
+    recipe = weights.recipe
     provenance: dict[str, Any] = {
         "source": _origin(checkpoint.source),
         "edgewise": VERSION,
         **checkpoint.provenance,
+        **weights.provenance,
     }
     calibrate = None
     if text is not None:
@@ -144,7 +167,7 @@ def _write(
         provenance[KV_CALIBRATION] = text.provenance(len(ids))
         calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
     parts, variant = write_variant(
-        folder, engine, checkpoint.spec, recipe, source, calibrate, kv or "float32"
+        folder, engine, checkpoint.spec, recipe, weights.source, calibrate, kv or "float32"
     )
     return write_manifest(
         folder,

@@ -14,7 +14,7 @@ from edge.errors import ArtifactCorrupt, InvalidArgument
 from export.architecture.expected import expected_tensors
 from export.graph.cpu_dialect import DOMAIN
 from export.graph.panels import ROWS, Panels
-from export.quantize import Quantized, Recipe
+from export.quantize import Precision, Quantized, Recipe
 from export.quantize.bfloat16 import round_bfloat16
 from export.quantize.method import Rows
 from export.quantize.packing import Bytes, unpack
@@ -82,16 +82,17 @@ class StoredWeights:
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""
         place, (rows, inputs) = self._place(name), self._shapes[name]
-        blocks = -(-inputs // self._recipe.block)
+        precision = self._recipe.of(name)
+        blocks = -(-inputs // precision.block)
         read = self._panels if f"{place.stem}.panels" in self._initializers else self._operands
-        step = max(1, _ELEMENTS // (blocks * self._recipe.block) // ROWS) * ROWS
+        step = max(1, _ELEMENTS // (blocks * precision.block) // ROWS) * ROWS
         for start in range(0, rows, step):
             first = place.first_row + start
-            yield read(place, blocks, first, min(first + step, place.first_row + rows))
+            yield read(place, precision, blocks, first, min(first + step, place.first_row + rows))
 
-    def _operands(self, place: _Place, blocks: int, start: int, stop: int) -> Quantized:
+    def _operands(self, place: _Place, precision: Precision, blocks: int, start: int, stop: int) -> Quantized:
         """Rows as ONNX Runtime's own operators take them."""
-        recipe, count = self._recipe, stop - start
+        bits, block, count = precision.bits, precision.block, stop - start
 
         def rows(kinds: tuple[str, str], nbytes: int) -> Bytes:
             name = next((n for k in kinds if (n := f"{place.stem}.{k}") in self._initializers), None)
@@ -99,17 +100,16 @@ class StoredWeights:
                 raise ArtifactCorrupt(f"{self._path} holds no {place.stem}.{kinds[0]}; {_AGAIN}")
             return self._bytes(name, start * nbytes, count * nbytes, place.rows * nbytes).reshape(count, -1)
 
-        codes = rows(("codes", "rows"), blocks * recipe.block * recipe.bits // 8)
+        codes = rows(("codes", "rows"), blocks * block * bits // 8)
         scales = rows(("scales", "row_scales"), 4 * blocks).view("<f4").astype(np.float32)
         zeros = None
-        if recipe.zero_points:
-            zeros = unpack(rows(("zeros", "row_zeros"), -(-blocks * recipe.bits // 8)), recipe.bits, blocks)
-        codes = unpack(codes, recipe.bits, blocks * recipe.block)
+        if precision.zero_points:
+            zeros = unpack(rows(("zeros", "row_zeros"), -(-blocks * bits // 8)), bits, blocks)
+        codes = unpack(codes, bits, blocks * block)
         return Quantized(codes.reshape(count, blocks, -1), self._rounded(scales, place), zeros)
 
-    def _panels(self, place: _Place, blocks: int, start: int, stop: int) -> Quantized:
-        recipe = self._recipe
-        layout = Panels(bits=recipe.bits, block=recipe.block, blocks=blocks, zero_points=recipe.zero_points)
+    def _panels(self, place: _Place, precision: Precision, blocks: int, start: int, stop: int) -> Quantized:
+        layout = Panels.of(precision, blocks * precision.block)
         first, last = start // ROWS, layout.count(stop)
         halves = 1 if place.half is None else 2
         panel = halves * layout.nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     folder = tmp_path_factory.mktemp("cache") / "edgewise"
     monkeypatch.setenv("EDGEWISE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_exports() -> Iterator[None]:
+    """Exports that are not told how to choose codes round them: what calibration does has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.pipeline.DEFAULT_METHOD", "rtn")
+        yield
 
 
 @pytest.fixture(scope="session")

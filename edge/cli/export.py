@@ -59,10 +59,38 @@ from edge.errors import InvalidArgument
     "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv.  [default: fp32]",
 )
 @click.option(
+    "--method",
+    type=click.Choice(["auto", "rtn", "hqq", "awq", "gptq", "gptq+descent", "awq+gptq", "awq+gptq+descent"]),
+    help="How codes are chosen. auto measures several while the model reads a text; rtn reads none and takes seconds.  "
+    "[default: auto]",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "normal", "best"]),
+    default="normal",
+    show_default=True,
+    help="How much text is read, and how many methods auto tries.",
+)
+@click.option(
+    "--bits",
+    type=float,
+    metavar="BITS",
+    help="Bits per weight over the whole model, such as 4.5: each matrix gets as many as it is worth. In place of "
+    "--weights.",
+)
+@click.option(
+    "--size",
+    metavar="SIZE",
+    help="The same, told as the size of the artifact, such as 900MB.",
+)
+@click.option(
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A text to fix the scales of --kv int8 or int4 by.  [default: one of our own]",
+    help="A text to choose codes by, and the scales of --kv int8 or int4.  [default: one of our own]",
+)
+@click.option(
+    "--restart", is_flag=True, help="Begin anew where an export was interrupted, in place of going on."
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
@@ -74,7 +102,12 @@ def command(
     zero_points: bool,
     engine: str | None,
     kv: str | None,
+    method: str | None,
+    effort: str,
+    bits: float | None,
+    size: str | None,
     calibration: Path | None,
+    restart: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -82,17 +115,19 @@ def command(
     """Turn a checkpoint into an artifact: a folder to copy to the board.
 
     SOURCE is a Hugging Face folder, a hub id (NAME/MODEL or NAME/MODEL@REVISION) or a GGUF file. The artifact
-    is there whole or not at all: an export that fails or is stopped leaves nothing behind.
+    is there whole or not at all. What an interrupted export has done is kept in .OUT.work, and the same command goes
+    on there.
 
     \b
     Example:
       edge export HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.edge
       edge export model.gguf --weights int8
+      edge export model.gguf --size 900MB --effort best
       edge export model.gguf --engine onnxruntime --kv int8
     """
     if not source:
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
-    target = out if out is not None else default_output(source, weights)
+    target = out if out is not None else default_output(source, _kind(weights, bits, size))
     with ByteBar("export", 0, quiet=quiet) as bar:
         report = _run_export(
             source,
@@ -102,7 +137,12 @@ def command(
             zero_points=zero_points,
             engine=engine,
             kv=kv,
+            method=method,
+            effort=effort,
+            bits=bits,
+            size=size,
             calibration=calibration,
+            restart=restart,
             force=force,
             progress=bar.show,
         )
@@ -125,6 +165,11 @@ def default_output(source: str, weights: str) -> Path:
     return Path(f"{name}-{weights}.edge")
 
 
+def _kind(weights: str, bits: float | None, size: str | None) -> str:
+    """What an artifact is called by: the type of its weights, or the target."""
+    return size or (f"{bits:g}bit" if bits is not None else weights)
+
+
 def _run_export(source: str, out: Path, **options: Any) -> Any:
     with needs_exporter("export"):
         return import_module("export").export(source, out, **options)
@@ -137,6 +182,7 @@ def _print_report(report: dict[str, Any]) -> None:
             ("architecture", str(report["architecture"])),
             ("parameters", count(report["parameters"])),
             ("weights", weights_text(report)),
+            *([("method", str(report["method"]))] if report.get("method") else []),
             ("engine", str(report["engine"])),
             *([("KV", str(report["kv"]))] if report["kv"] else []),
             ("size", size(report["file_bytes"])),

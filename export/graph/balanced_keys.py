@@ -33,7 +33,7 @@ class BalancedKeys:
 
     def __init__(self, source: WeightSource, spec: ModelSpec, recipe: Recipe) -> None:
         assert recipe.bits
-        self._source, self._spec, self._bits = source, spec, recipe.bits
+        self._source, self._spec, self._recipe = source, spec, recipe
         # Vectors are small and stay; matrices that were read to work the factors out, until they are asked for.
         self._vectors: dict[str, Rows] = {}
         self._matrices: dict[str, list[Quantized]] = {}
@@ -97,10 +97,10 @@ class BalancedKeys:
 
         Of the bias of keys only what turns away within half a page: the cache keeps the distance from the rest.
         """
-        spec = self._spec
+        spec, bits = self._spec, self._recipe.of(module).bits
         parts = self._matrices[f"{module}.weight"] = list(self._source.quantized(f"{module}.weight"))
         deviations = np.concatenate(
-            [np.linalg.norm(part.dequantize(self._bits)[:, : len(norm)] * norm, axis=1) for part in parts]
+            [np.linalg.norm(part.dequantize(bits)[:, : len(norm)] * norm, axis=1) for part in parts]
         )
         sizes = _DEVIATIONS * deviations.reshape(-1, spec.head_dim)
         if spec.qkv_bias:

@@ -13,13 +13,18 @@ import numpy as np
 
 from edge.errors import TensorError
 from export.checkpoint.tensor import LazyTensor
-from export.quantize import METHODS, Quantized, Recipe
-from export.quantize.method import Rows
+from export.quantize import Quantized, Recipe
+from export.quantize.hqq import Hqq
+from export.quantize.method import Method, Rows
+from export.quantize.rtn import RoundToNearest
 
 # Elements of a few rows in flight: 4 MB of float32.
 _ELEMENTS = 1 << 20
 # The largest weight of each kind. Far above any real one, squares of a block's weights overflow float32.
 _LARGEST = {"fp32": float(np.finfo(np.float32).max), "fp16": 65504.0, "int8": 1e15, "int4": 1e15}
+
+# What can do with weights alone, a few rows at a time.
+STREAMED: dict[str, Method] = {"rtn": RoundToNearest(), "hqq": Hqq()}
 
 Progress = Callable[[int], None]
 
@@ -50,14 +55,15 @@ class CheckpointWeights:
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`; on every core, at most a few parts at a time in memory."""
-        tensor, recipe, method = self._tensors[name], self._recipe, METHODS[self._recipe.method]
-        padding = -tensor.shape[1] % recipe.block
+        tensor, recipe, method = self._tensors[name], self._recipe, STREAMED[self._recipe.method]
+        precision = recipe.of(name)
+        padding = precision.padding(tensor.shape[1])
 
         def work(start: int, stop: int) -> Quantized:
             rows = _read(tensor, start, stop, recipe.weights)
             if padding:
                 rows = np.pad(rows, ((0, 0), (0, padding)))
-            return method.quantize(name, start, rows, recipe.bits, recipe.block, recipe.zero_points)
+            return method.quantize(rows, precision)
 
         workers = len(os.sched_getaffinity(0))
         pending: deque[tuple[int, Future[Quantized]]] = deque()

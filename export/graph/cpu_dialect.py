@@ -96,7 +96,7 @@ class CpuDialect:
     def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
         """See `Builder.head`."""
         normed, _ = self.norm(stream, update, norm)
-        self._ready(self._product(normed, [weight], "", "logits"))
+        self._ready(self._product(normed, [weight], "", self._graph.logits()))
 
     def model(self) -> onnx.ModelProto:
         """The finished graph, its weights in the weights file."""
@@ -130,12 +130,12 @@ class CpuDialect:
         return self._graph.initializer(f"{stored.name}.panels", stored.data)
 
     def _attributes(self, stored: StoredPanels) -> dict[str, int]:
-        recipe = self._weights.recipe
+        precision = stored.precision
         return {
             "inputs": stored.inputs,
             "rows": stored.rows,
-            "bits": recipe.bits,
-            "block": recipe.block,
-            "zero_points": int(recipe.zero_points),
+            "bits": precision.bits,
+            "block": precision.block,
+            "zero_points": int(precision.zero_points),
             "layout": VERSION,
         }

@@ -19,8 +19,8 @@ CONTRIB = "com.microsoft"
 
 
 class Graph:
-    """Inputs: input_ids int64 [1, tokens]; logit_positions int64 [n]. Output: logits float32 [n, vocab]. The
-    attention adds those of the cache.
+    """Input: input_ids int64 [1, tokens]. The attention adds those of the cache, `wanted` logit_positions int64 [n],
+    and a head the output, logits float32 [n, vocab].
     """
 
     def __init__(self, spec: ModelSpec, domains: Sequence[str]) -> None:
@@ -30,11 +30,8 @@ class Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._named: set[str] = set()
-        self._inputs = [
-            _info("input_ids", TensorProto.INT64, [1, "tokens"]),
-            _info("logit_positions", TensorProto.INT64, ["positions"]),
-        ]
-        self._outputs = [_info("logits", TensorProto.FLOAT, ["positions", spec.vocab_size])]
+        self._inputs = [_info("input_ids", TensorProto.INT64, [1, "tokens"])]
+        self._outputs: list[onnx.ValueInfoProto] = []
         self._needs = {OLDEST_ENGINE}
 
     @property
@@ -100,7 +97,12 @@ class Graph:
     def wanted(self, x: Value) -> Value:
         """Rows [n, width] of x [1, tokens, width] at the logit positions."""
         rows = self.node("Squeeze", [x, self.ints("batch_axis", [0])], f"{x}.tokens")
-        return self.node("Gather", [rows, "logit_positions"], f"{x}.wanted", axis=0)
+        positions = self.input("logit_positions", ["positions"], TensorProto.INT64)
+        return self.node("Gather", [rows, positions], f"{x}.wanted", axis=0)
+
+    def logits(self) -> Value:
+        """The output of the head, to be named so."""
+        return self.output("logits", ["positions", self._spec.vocab_size])
 
     def initializer(self, name: str, region: Region, shape: tuple[int, ...] | None = None) -> Value:
         """What was stored in `region`, seen as `shape`, which may hold one -1."""

@@ -41,10 +41,11 @@ class OnnxRuntimeDialect:
     def embed(self, weight: str) -> Value:
         """See `Builder.embed`."""
         graph, matrix = self._graph, self._weights.matrix([weight])
-        if matrix.scales is None:
+        precision = matrix.precision
+        if precision is None or matrix.scales is None:
             rows = graph.node("Gather", [self._float_data(matrix), "input_ids"], weight, axis=0)
             return self._widened(rows)
-        bits, block = self._weights.recipe.bits, self._weights.recipe.block
+        bits, block = precision.bits, precision.block
         inputs = [
             # The bytes the head reads, seen as rows: on disk they are there once.
             graph.initializer(f"{matrix.name}.rows", matrix.data, (matrix.rows, -1)),
@@ -111,15 +112,15 @@ class OnnxRuntimeDialect:
     def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
         """See `Builder.head`."""
         normed, _ = self.norm(stream, update, norm)
-        self._product(normed, self._weights.matrix([weight]), "", "logits")
+        self._product(normed, self._weights.matrix([weight]), "", self._graph.logits())
 
     def model(self) -> onnx.ModelProto:
         """The finished graph, its weights in the weights file."""
         return self._graph.model()
 
     def _product(self, x: Value, matrix: StoredMatrix, bias: Value, output: Value) -> Value:
-        graph, recipe = self._graph, self._weights.recipe
-        if matrix.scales is None:
+        graph, precision = self._graph, matrix.precision
+        if precision is None or matrix.scales is None:
             inputs = [x, self._widened(self._float_data(matrix))]
             product = f"{output}.product" if bias else output
             graph.node("FusedMatMul", inputs, product, domain=CONTRIB, transB=1)
@@ -142,8 +143,8 @@ class OnnxRuntimeDialect:
             domain=CONTRIB,
             K=matrix.inputs,
             N=matrix.rows,
-            bits=recipe.bits,
-            block_size=recipe.block,
+            bits=precision.bits,
+            block_size=precision.block,
             accuracy_level=_INT8_ACTIVATIONS,
         )
 

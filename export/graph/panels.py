@@ -15,6 +15,7 @@ import numpy as np
 from export.quantize.bfloat16 import bfloat16_bits, from_bfloat16_bits
 from export.quantize.method import Quantized
 from export.quantize.packing import Bytes
+from export.quantize.precision import Precision
 
 LAYOUT, VERSION = "panels", 1
 ROWS = 16
@@ -30,6 +31,16 @@ class Panels:
     block: int
     blocks: int
     zero_points: bool
+
+    @classmethod
+    def of(cls, precision: Precision, inputs: int) -> Panels:
+        """The layout of a matrix with rows of `inputs` weights."""
+        return cls(
+            bits=precision.bits,
+            block=precision.block,
+            blocks=-(-inputs // precision.block),
+            zero_points=precision.zero_points,
+        )
 
     def count(self, rows: int) -> int:
         """Panels that `rows` rows take."""

@@ -14,7 +14,7 @@ from edge.artifact import Part
 from export.graph.panels import ROWS, Panels, alternate
 from export.graph.weight_source import WeightSource
 from export.graph.weights_file import Region, WeightsFile
-from export.quantize import Quantized, Recipe
+from export.quantize import Precision, Quantized, Recipe
 from export.quantize.method import Rows
 from export.quantize.packing import Bytes, pack
 
@@ -26,10 +26,15 @@ class StoredMatrix:
     name: str
     rows: int
     inputs: int
-    blocks: int
     data: Region
+    precision: Precision | None = None
     scales: Region | None = None
     zeros: Region | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a row, 0 if not quantized."""
+        return -(-self.inputs // self.precision.block) if self.precision else 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class StoredPanels:
     rows: int
     inputs: int
     gated: bool
+    precision: Precision
     data: Region
 
 
@@ -96,34 +102,29 @@ class WeightStore:
             for part in self._source.floats(tensor):
                 data.append(part)
         self._count(tensors, data.nbytes)
-        return StoredMatrix(name, rows, inputs, 0, data)
+        return StoredMatrix(name, rows, inputs, data)
 
     def _quantized(self, name: str, tensors: list[str]) -> StoredMatrix:
-        recipe = self.recipe
+        precision = self._precision(tensors)
+        bits, block = precision.bits, precision.block
         rows, inputs = self._shape(tensors)
-        blocks = -(-inputs // recipe.block)
-        data = self._file.region((rows, blocks, recipe.block * recipe.bits // 8), "uint8")
+        data = self._file.region((rows, -(-inputs // block), block * bits // 8), "uint8")
         parts: list[Rows] = []
         points: list[Bytes] = []
         for part in self._rows(tensors):
-            data.append(pack(part.codes, recipe.bits))
+            data.append(pack(part.codes, bits))
             parts.append(part.scales)
             if part.zeros is not None:
-                points.append(pack(part.zeros, recipe.bits))
+                points.append(pack(part.zeros, bits))
         scales = self._file.store(np.concatenate(parts))
         zeros = self._file.store(np.concatenate(points)) if points else None
         self._count(tensors, data.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0))
-        return StoredMatrix(name, rows, inputs, blocks, data, scales, zeros)
+        return StoredMatrix(name, rows, inputs, data, precision, scales, zeros)
 
     def _in_panels(self, name: str, tensors: list[str], gated: bool) -> StoredPanels:
-        recipe = self.recipe
+        precision = self._precision(tensors)
         rows, inputs = self._shape(tensors)
-        layout = Panels(
-            bits=recipe.bits,
-            block=recipe.block,
-            blocks=-(-inputs // recipe.block),
-            zero_points=recipe.zero_points,
-        )
+        layout = Panels.of(precision, inputs)
         halves = [[tensor] for tensor in tensors] if gated else [tensors]
         count = sum(layout.count(self._shape(half)[0]) for half in halves)
         data = self._file.region((count * layout.nbytes,), "uint8")
@@ -132,10 +133,16 @@ class WeightStore:
         for parts in zip(*packed, strict=True):
             data.append(alternate(*parts) if gated else parts[0])
         self._count(tensors, data.nbytes)
-        return StoredPanels(name, rows, inputs, gated, data)
+        return StoredPanels(name, rows, inputs, gated, precision, data)
 
     def _rows(self, tensors: list[str]) -> Iterator[Quantized]:
         return chain.from_iterable(map(self._source.quantized, tensors))
+
+    def _precision(self, tensors: list[str]) -> Precision:
+        """The one of all that is stored as one matrix."""
+        precision, *others = {self.recipe.of(tensor) for tensor in tensors}
+        assert not others, f"{tensors} are stored as one matrix"
+        return precision
 
     def _shape(self, tensors: list[str]) -> tuple[int, int]:
         """Of matrices below each other: (rows, inputs)."""

@@ -1,7 +1,21 @@
 """Quantization: a file a method, behind one small interface."""
 
+from export.quantize.inputs import Inputs
 from export.quantize.method import Method, Quantized
-from export.quantize.recipe import BLOCKS, METHODS, WEIGHTS, Recipe
+from export.quantize.precision import BITS, BLOCKS, Precision
+from export.quantize.recipe import AUTO, METHODS, WEIGHTS, Recipe
 from export.quantize.rtn import RoundToNearest
 
-__all__ = ["BLOCKS", "METHODS", "WEIGHTS", "Method", "Quantized", "Recipe", "RoundToNearest"]
+__all__ = [
+    "AUTO",
+    "BITS",
+    "BLOCKS",
+    "METHODS",
+    "WEIGHTS",
+    "Inputs",
+    "Method",
+    "Precision",
+    "Quantized",
+    "Recipe",
+    "RoundToNearest",
+]

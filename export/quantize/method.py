@@ -8,6 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from export.quantize.inputs import Inputs
+from export.quantize.precision import Precision
+
 Rows = NDArray[np.float32]
 
 
@@ -48,12 +51,13 @@ class Quantized:
 
 
 class Method(Protocol):
-    """A way to choose codes. Called with a few rows of one tensor at a time, from several threads."""
+    """A way to choose codes. Rows do not depend on each other; called with a few at a time, from several threads."""
 
-    def quantize(
-        self, tensor: str, first_row: int, rows: Rows, bits: int, block: int, zero_points: bool
-    ) -> Quantized:
-        """Quantize float32 [rows, inputs] of `tensor` from `first_row` on; inputs is a multiple of `block`.
+    calibrated: bool
+    """Whether it has to know the inputs of a layer."""
 
-        Every weight is finite and at most 1e15.
+    def quantize(self, rows: Rows, precision: Precision, inputs: Inputs | None = None) -> Quantized:
+        """Quantize float32 [rows, inputs]; inputs is a multiple of the block.
+
+        Every weight is finite and at most 1e15. `inputs` is what the layer was seen to take, as wide as the rows.
         """

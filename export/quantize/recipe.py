@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.errors import InvalidArgument
-from export.quantize.method import Method
-from export.quantize.rtn import RoundToNearest
+from export.quantize.precision import BLOCKS, Precision
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
-BLOCKS = (32, 64, 128)
-METHODS: dict[str, Method] = {"rtn": RoundToNearest()}
+AUTO = "auto"
+METHODS = ("rtn", "hqq", "awq", "gptq", "gptq+descent", "awq+gptq", "awq+gptq+descent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class Recipe:
     block: int = 32
     zero_points: bool = False
     method: str = "rtn"
+    tensors: Mapping[str, Precision] = field(default_factory=dict)
+    """Matrices that are stored in another way, by their names without `.weight`."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHTS:
@@ -42,6 +44,36 @@ class Recipe:
         """Bits of a quantized weight, 0 where weights are floats."""
         return {"int4": 4, "int8": 8}.get(self.weights, 0)
 
+    @property
+    def precision(self) -> Precision:
+        """Of matrices that `tensors` does not name; weights are quantized."""
+        return Precision(self.bits, self.block, self.zero_points)
+
+    def of(self, tensor: str) -> Precision:
+        """Of the matrix `tensor`, a name with or without `.weight`."""
+        return self.tensors.get(tensor.removesuffix(".weight")) or self.precision
+
     def to_json(self) -> dict[str, Any]:
         """The recipe as the manifest keeps it; float weights have no block or method."""
-        return asdict(self) if self.bits else {"weights": self.weights}
+        if not self.bits:
+            return {"weights": self.weights}
+        data: dict[str, Any] = {
+            "weights": self.weights,
+            "block": self.block,
+            "zero_points": self.zero_points,
+            "method": self.method,
+        }
+        if self.tensors:
+            data["tensors"] = {name: precision.to_json() for name, precision in self.tensors.items()}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidArgument, TypeError, AttributeError: it is no recipe.
+        """
+        values = dict(data)
+        tensors = {name: Precision(**how) for name, how in values.pop("tensors", {}).items()}
+        return cls(**values, tensors=tensors)

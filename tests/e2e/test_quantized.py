@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.errors import KernelsMissing
 from export import convert, export
-from export.quantize import METHODS
+from export.quantize import Precision, RoundToNearest
 from runtimes.kernels.library import load_library
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import PROMPT, TOKENS, reference_logits, reference_model
@@ -116,7 +116,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def dequantized(rows: NDArray[np.float32], case: Case) -> NDArray[np.float32]:
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % case.block)))
-    found = METHODS["rtn"].quantize("w", 0, padded, case.bits, case.block, case.zero_points)
+    found = RoundToNearest().quantize(padded, Precision(case.bits, case.block, case.zero_points))
     return found.dequantize(case.bits)[:, : rows.shape[1]]
 
 

@@ -14,7 +14,7 @@ from edge.artifact import open_artifact
 from edge.errors import CheckpointCorrupt, InvalidArgument, TensorError
 from export import export, pipeline
 from export.graph import checkpoint_weights
-from export.quantize import RoundToNearest
+from export.quantize import Precision, RoundToNearest
 from tests.export.small import Tensors, small_checkpoint
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -134,7 +134,7 @@ def test_inputs_that_are_no_whole_blocks(
         for name, tensor in tensors.items():
             if tensor.ndim == 2:
                 padded = np.pad(tensor, ((0, 0), (0, -tensor.shape[1] % block)))
-                quantized = RoundToNearest().quantize(name, 0, padded, bits, block, zero_points)
+                quantized = RoundToNearest().quantize(padded, Precision(bits, block, zero_points))
                 tensors[name] = np.ascontiguousarray(quantized.dequantize(bits)[:, : tensor.shape[1]])
 
     source = small_checkpoint(tmp_path / "source", **sizes)

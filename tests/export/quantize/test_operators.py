@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graph.onnxruntime_dialect import OLDEST_FOR_ODD_ZEROS
-from export.quantize import Quantized, RoundToNearest
+from export.quantize import Precision, Quantized, RoundToNearest
 from export.quantize.method import Rows
 from export.quantize.packing import pack
 
@@ -23,7 +23,7 @@ def quantized_rows(bits: int, block: int, zero_points: bool) -> Quantized:
     rows = np.random.default_rng(3).standard_normal((OUTPUTS, BLOCKS * block)).astype(np.float32)
     rows[0] = 0
     rows[1] = np.abs(rows[1])
-    return RoundToNearest().quantize("w", 0, rows, bits, block, zero_points)
+    return RoundToNearest().quantize(rows, Precision(bits, block, zero_points))
 
 
 def version(text: str) -> list[int]:

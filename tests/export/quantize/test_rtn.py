@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.quantize import Quantized, RoundToNearest
+from export.quantize import Precision, Quantized, RoundToNearest
 from export.quantize.method import Rows
 
 CASES = [
@@ -18,7 +18,7 @@ HALF_STEP = 2.0**-8
 
 
 def quantized(rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
-    result = RoundToNearest().quantize("w", 0, rows, bits, block, zero_points)
+    result = RoundToNearest().quantize(rows, Precision(bits, block, zero_points))
     blocks = rows.shape[1] // block
     assert (result.codes.dtype, result.codes.shape) == (np.uint8, (len(rows), blocks, block))
     assert (result.scales.dtype, result.scales.shape) == (np.float32, (len(rows), blocks))

@@ -1,0 +1,50 @@
+"""Weights as they were fitted, and the checkpoint's where nothing was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from export.fit.work import Work
+from export.graph.weight_source import WeightSource
+from export.quantize import Quantized, Recipe
+from export.quantize.method import Rows
+
+# Codes of a few rows at a time.
+_ELEMENTS = 1 << 22
+
+
+class FittedWeights:
+    """A `WeightSource` over `work`, and `source` for what is not in it."""
+
+    def __init__(self, work: Work, source: WeightSource, recipe: Recipe) -> None:
+        self._work, self._source, self._recipe = work, source, recipe
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See `WeightSource.shape`."""
+        return self._source.shape(name)
+
+    def vector(self, name: str) -> Rows:
+        """See `WeightSource.vector`."""
+        fitted = self._work.vector(name)
+        return self._source.vector(name) if fitted is None else np.array(fitted)
+
+    def floats(self, name: str) -> Iterator[Rows]:
+        """The weights that codes stand for; see `WeightSource.floats`."""
+        bits, inputs = self._recipe.of(name).bits, self._source.shape(name)[1]
+        for part in self.quantized(name):
+            yield np.ascontiguousarray(part.dequantize(bits)[:, :inputs])
+
+    def quantized(self, name: str) -> Iterator[Quantized]:
+        """See `WeightSource.quantized`."""
+        found = self._work.codes(name)
+        if found is None:
+            yield from self._source.quantized(name)
+            return
+        rows, blocks, block = found.codes.shape
+        step = max(1, _ELEMENTS // (blocks * block))
+        for start in range(0, rows, step):
+            part = found.rows(start, min(start + step, rows))
+            zeros = None if part.zeros is None else np.array(part.zeros)
+            yield Quantized(np.array(part.codes), np.array(part.scales), zeros)

@@ -1,0 +1,50 @@
+"""What a matrix may be stored as, and how many bytes that takes."""
+
+from __future__ import annotations
+
+from export.fit.matrices import Matrix
+from export.graph.panels import Panels
+from export.quantize import Precision
+
+CPU = "cpu"
+_PAGE = 4096
+# Of the layout's blocks, those that were worth their bits in some allocation.
+_OFFERED = {
+    CPU: (
+        Precision(4, 128),
+        Precision(4, 64),
+        Precision(4, 32),
+        Precision(8, 128),
+        Precision(8, 64),
+        Precision(8, 32),
+    ),
+    "onnxruntime": (
+        Precision(4, 128),
+        Precision(4, 64),
+        Precision(4, 32),
+        Precision(8, 128),
+        Precision(8, 64),
+        Precision(8, 32),
+    ),
+}
+
+
+def options(engine: str) -> tuple[Precision, ...]:
+    """Precisions that `engine` runs, from few bits to many."""
+    return _OFFERED[engine]
+
+
+def stored_bytes(matrix: Matrix, precision: Precision, engine: str, *, gated: bool = False) -> int:
+    """Bytes of the weights file that a matrix takes, up to the page that the next one begins on."""
+    blocks = -(-matrix.inputs // precision.block)
+    if engine == CPU:
+        layout = Panels.of(precision, matrix.inputs)
+        halves = 2 if gated else 1
+        return _pages(halves * layout.count(matrix.rows // halves) * layout.nbytes)
+    codes = matrix.rows * blocks * precision.block * precision.bits // 8
+    zeros = matrix.rows * -(-blocks * precision.bits // 8) if precision.zero_points else 0
+    return _pages(codes) + _pages(4 * matrix.rows * blocks) + _pages(zeros)
+
+
+def _pages(nbytes: int) -> int:
+    return -(-nbytes // _PAGE) * _PAGE

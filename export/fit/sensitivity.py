@@ -1,0 +1,146 @@
+"""Sensitivity: how much of the model's predictions an error in one matrix costs, measured with all others exact.
+
+Each matrix is rounded by itself to 4 bits, and the KL divergence from the unquantized model taken over a few
+windows. All variants of the model go through a layer together, so that each layer is read once: the first of them goes
+off at the first layer, the last at the head. Near zero, KL grows with the square of an error; what another precision
+would cost follows from its error of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.artifact import ModelSpec
+from export.architecture.expected import expected_tensors
+from export.fit.matrices import EMBEDDING, matrices
+from export.fit.source import layer_arrays, whole
+from export.graph.weight_source import WeightSource
+from export.layerwise import ArrayWeights, Head, Layer, embedded
+from export.quantize import Inputs, Precision, RoundToNearest
+from export.quantize.method import Rows
+
+PROBE = Precision(4, 32)
+# Rows of a matrix that errors are estimated on, and positions whose logits are held at once.
+_SAMPLE = 512
+_POSITIONS = 64
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Of one matrix: the mean KL in nats that it costs, and the squared error of its outputs relative to them."""
+
+    kl: float
+    """Measured, of the matrix in PROBE."""
+    errors: dict[Precision, float]
+    """Estimated, by precision."""
+
+    def cost(self, precision: Precision) -> float:
+        """The KL in nats that the matrix is expected to cost in `precision`."""
+        return self.kl * self.errors[precision] / max(self.errors[PROBE], 1e-30)
+
+
+def measure(
+    spec: ModelSpec,
+    source: WeightSource,
+    windows: NDArray[np.int64],
+    precisions: tuple[Precision, ...],
+    folder: Path,
+    done: Callable[[int], None],
+) -> dict[str, Sensitivity]:
+    """The sensitivity of each matrix of `matrices(spec)`, by name, on windows of tokens int64 [n, tokens].
+
+    `done` is called with 1 after each layer, and for the head with as many as there are matrices over all.
+    """
+    names = list(expected_tensors(spec))
+    shape = (*windows.shape, spec.hidden_size)
+    exact = embedded(source, windows)
+    errors: dict[str, dict[Precision, float]] = {}
+    every = matrices(spec)
+    embedding = np.concatenate([_probed(rows) for rows in source.floats(f"{EMBEDDING}.weight")])
+    variants = {EMBEDDING: embedding[windows]}
+    one_hot = whole(source, f"{EMBEDDING}.weight")[:: max(1, spec.vocab_size // _SAMPLE)]
+    errors[EMBEDDING] = _errors([one_hot], None, precisions)
+    if not spec.tied:
+        del embedding
+    for layer in range(spec.layers):
+        arrays = layer_arrays(source, names, layer)
+        with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps=True) as run:
+            outputs = [run.run(window) for window in exact]
+            for name, hidden in variants.items():
+                variants[name] = np.stack([run.run(window)[0] for window in hidden])
+        for matrix in (m for m in every if m.layer == layer):
+            seen = Inputs.seen(np.concatenate([taps[matrix.name] for _, taps in outputs]))
+            mine = [arrays[f"{name}.weight"] for name in matrix.tensors]
+            errors[matrix.name] = _errors(mine, seen, precisions)
+            wrong = {f"{name}.weight": _probed(rows) for name, rows in zip(matrix.tensors, mine, strict=True)}
+            with Layer(spec, layer, ArrayWeights({**arrays, **wrong}), shape[1], folder) as run:
+                variants[matrix.name] = np.stack([run.run(window)[0] for window in exact])
+        exact = np.stack([hidden for hidden, _ in outputs])
+        done(1)
+    head = Head(spec, source)
+    last = every[-1] if not spec.tied else every[0]
+    seen = Inputs.seen(head.normed(exact.reshape(-1, shape[2])))
+    if spec.tied:
+        # What the embedding costs as a head weighs far more than what it costs as an embedding.
+        errors[EMBEDDING] = _errors([head.matrix], seen, precisions)
+    else:
+        errors[last.name] = _errors([head.matrix], seen, precisions)
+        variants[last.name] = exact
+    kl = dict.fromkeys(variants, 0.0)
+    wrong_head = embedding if spec.tied else np.concatenate([_probed(rows) for rows in _parts(head.matrix)])
+    flat = {name: hidden.reshape(-1, shape[2]) for name, hidden in variants.items()}
+    exact = exact.reshape(-1, shape[2])
+    for start in range(0, len(exact), _POSITIONS):
+        part = slice(start, start + _POSITIONS)
+        reference = _log_softmax(head.logits(exact[part]))
+        likely = np.exp(reference)
+        for name, hidden in flat.items():
+            matrix_ = wrong_head if name == last.name else head.matrix
+            logits = _log_softmax(head.normed(hidden[part]) @ matrix_.T)
+            kl[name] += float(np.vdot(likely, reference - logits))
+        done(len(flat))
+    return {m.name: Sensitivity(max(kl[m.name], 0.0) / len(exact), errors[m.name]) for m in every}
+
+
+def _errors(
+    parts: list[Rows], seen: Inputs | None, precisions: tuple[Precision, ...]
+) -> dict[Precision, float]:
+    """Squared errors of outputs relative to the outputs, by precision, from a sample of the rows of `parts`."""
+    found: dict[Precision, float] = {}
+    for precision in {*precisions, PROBE}:
+        wrong = size = 0.0
+        for part in parts:
+            rows = part[:: max(1, len(part) // _SAMPLE)]
+            off = _rounded(rows, precision) - rows
+            wrong += seen.error(off) if seen else float(np.vdot(off, off))
+            size += seen.error(rows) if seen else float(np.vdot(rows, rows))
+        found[precision] = wrong / size if size else 0.0
+    return found
+
+
+def _probed(rows: Rows) -> Rows:
+    return _rounded(rows, PROBE)
+
+
+def _rounded(rows: Rows, precision: Precision) -> Rows:
+    padding = precision.padding(rows.shape[1])
+    padded = np.pad(rows, ((0, 0), (0, padding))) if padding else rows
+    weights = RoundToNearest().quantize(padded, precision).dequantize(precision.bits)
+    return np.ascontiguousarray(weights[:, : rows.shape[1]])
+
+
+def _parts(matrix: Rows) -> Iterator[Rows]:
+    step = 4096
+    for start in range(0, len(matrix), step):
+        yield matrix[start : start + step]
+
+
+def _log_softmax(logits: Rows) -> Rows:
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    return logits

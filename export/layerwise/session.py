@@ -1,0 +1,56 @@
+"""Sessions of ONNX Runtime for the exporter itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edge.errors import EngineFailed, MissingExtra
+
+_ERRORS_ONLY = 3
+
+
+def open_session(graph: bytes | str, folder: str | None = None) -> Any:
+    """A session on every core for a graph, or the file of one; its weights are in `folder` where that is given.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        EngineFailed: it does not take the graph.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.log_severity_level = _ERRORS_ONLY
+    # What it takes is given back with the session, not kept for the next run.
+    options.enable_cpu_mem_arena = False
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    with running():
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Around what ONNX Runtime does; its errors have no base of their own."""
+    try:
+        yield
+    except Exception as e:
+        first = (str(e).splitlines() or [type(e).__name__])[0]
+        raise EngineFailed(
+            f"onnxruntime {_onnxruntime().__version__} does not run the model in full precision ({first}); "
+            "export with --method rtn --no-fidelity, which do not need it"
+        ) from e
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise MissingExtra(
+            f"the model has to be run for this, and onnxruntime is missing ({e}); pip install 'edgewise[cpu,export]'"
+        ) from None
+    # Some builds report usage.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime

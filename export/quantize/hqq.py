@@ -1,0 +1,68 @@
+"""HQQ (Badri and Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models"): zero points that leave
+few large errors, found without inputs.
+
+Errors e are split off by minimising |e|^p + β/2·(x − q − e)² in turn over e, by a shrinkage, and over the zero points,
+whose best value is a mean. A zero point is a code here, so that the mean is rounded; scales stay those of `rtn`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.quantize.block_scale import asymmetric_scale, inverse, rounded
+from export.quantize.inputs import Inputs
+from export.quantize.method import Quantized, Rows
+from export.quantize.precision import Precision
+from export.quantize.rtn import RoundToNearest
+
+# As in the paper: p of the norm, and β and its growth.
+_NORM, _BETA, _GROWTH, _STEPS = 0.7, 10.0, 1.01, 20
+_CACHE_ELEMENTS = 1 << 16
+
+
+class Hqq:
+    """The method `hqq`; stateless. Without zero points it is `rtn`."""
+
+    calibrated = False
+
+    def quantize(self, rows: Rows, precision: Precision, inputs: Inputs | None = None) -> Quantized:
+        """See `Method.quantize`; inputs do not matter."""
+        if not precision.zero_points:
+            return RoundToNearest().quantize(rows, precision)
+        block, bits = precision.block, precision.bits
+        x = rows.reshape(-1, block)
+        codes, scales = np.empty(x.shape, np.uint8), np.empty(len(x), np.float32)
+        zeros = np.empty(len(x), np.uint8)
+        step = max(1, _CACHE_ELEMENTS // block)
+        for i in range(0, len(x), step):
+            part = slice(i, i + step)
+            across = np.ascontiguousarray(x[part].T)
+            scales[part], zero = asymmetric_scale(across, bits)
+            zeros[part], found = _best_zero(across, scales[part], zero, bits)
+            codes[part] = found.T
+        shape = len(rows), -1
+        return Quantized(codes.reshape(*shape, block), scales.reshape(shape), zeros.reshape(shape))
+
+
+def _best_zero(x: Rows, scale: Rows, zero: Rows, bits: int) -> tuple[Rows, Rows]:
+    """Zero points [n] and codes [block, n] of blocks x [block, n], of all steps those with the least |error|^p."""
+    top, factor, beta = (1 << bits) - 1, inverse(scale), np.float32(_BETA)
+    least = np.full(x.shape[1], np.inf, np.float32)
+    best, codes = zero.copy(), np.empty_like(x)
+    size = np.abs(x).max(axis=0)
+    relative = inverse(size)
+    for _ in range(_STEPS):
+        q = rounded(x, factor, -zero, top - zero)
+        # In parts of the block's largest weight, so that β means the same for every block.
+        error = (x - q * scale) * relative
+        norm = (np.abs(error) ** np.float32(_NORM)).sum(axis=0)
+        better = norm < least
+        least = np.where(better, norm, least)
+        best = np.where(better, zero, best)
+        np.copyto(codes, q + zero, where=better)
+        magnitude = np.maximum(np.abs(error), np.float32(1e-8))
+        shrunk = np.sign(error) * np.maximum(magnitude - magnitude ** np.float32(_NORM - 1) / beta, 0)
+        target = (x - shrunk * size) * factor
+        zero = np.clip(np.rint((q + zero - target).mean(axis=0)), 0, top)
+        beta = np.float32(beta * _GROWTH)
+    return best, codes

@@ -1,0 +1,45 @@
+"""Precision: how one weight matrix is stored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge.errors import InvalidArgument
+
+BLOCKS = (32, 64, 128)
+BITS = (4, 8)
+# A scale is stored as bfloat16.
+_SCALE_BITS = 16
+
+
+@dataclass(frozen=True, order=True)
+class Precision:
+    """`bits` of a code, weights of a `block` that share a scale, and whether a zero point stands beside it."""
+
+    bits: int
+    block: int
+    zero_points: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.bits) is not int or self.bits not in BITS:
+            raise InvalidArgument(f"bits {self.bits!r} are not offered; choose one of {_listed(BITS)}")
+        if type(self.block) is not int or self.block not in BLOCKS:
+            raise InvalidArgument(f"block {self.block!r} is not offered; choose one of {_listed(BLOCKS)}")
+
+    @property
+    def bits_per_weight(self) -> float:
+        """With scales and zero points, as the cpu engine stores them."""
+        return self.bits + (_SCALE_BITS + self.bits * self.zero_points) / self.block
+
+    def padding(self, inputs: int) -> int:
+        """Zeros that fill up the last block of a row of `inputs` weights."""
+        return -inputs % self.block
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest keeps it."""
+        return asdict(self)
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ", ".join(map(str, values))
