@@ -161,7 +161,7 @@ def _other_variant(artifact: Artifact, engine: str) -> Variant:
             f"{artifact.path} has no variant for any of {', '.join(ENGINES)} (it has: {have}); "
             "export it again from the checkpoint"
         )
-    if (found.layout, found.layout_version) not in (("", 0), (LAYOUT, VERSION)):
+    if (found.layout, found.layout_version) not in (("", 0), *((LAYOUT, v) for v in range(1, VERSION + 1))):
         raise ArtifactTooNew(
             f"{artifact.path}: layout {found.layout!r}, version {found.layout_version}, of the weights for "
             f"{found.engine} is not known here; upgrade with pip install --upgrade edgewise"

@@ -1,9 +1,13 @@
-"""The byte layout `panels`, version 1: quantized rows as the CPU kernels read them.
+"""The byte layout `panels`, version 2: quantized rows as the CPU kernels read them.
 
 Rows stand in panels of 16, the last filled up with rows of zeros. A panel is its codes, then bfloat16 scales
 [blocks, 16], then zero points where there are any, then zero bytes up to a multiple of 64. Codes stand in groups of
 64 bytes, 4 a row: of 4 bits, byte j of row r in group i holds the codes of inputs 8i + j and, in its high half,
-8i + 4 + j; of 8 bits that of input 4i + j. 4-bit zero points of rows r and r + 8 share a byte.
+8i + 4 + j; of 8 bits that of input 4i + j. Of 4 + n bits, n being 1 or 2, the lower 4 stand in groups as 4 bits do, and
+in front of every 4 / n of these groups stands one of upper bits: those from n·i on in either half of its bytes go with
+the same half of the i-th. 4-bit zero points of rows r and r + 8 share a byte, others have one each.
+
+Version 1 is the same without 5 and 6 bits.
 """
 
 from __future__ import annotations
@@ -17,10 +21,15 @@ from export.quantize.method import Quantized
 from export.quantize.packing import Bytes
 from export.quantize.precision import Precision
 
-LAYOUT, VERSION = "panels", 1
+LAYOUT, VERSION = "panels", 2
 ROWS = 16
 # Panels start on cache lines.
 _ALIGNMENT = 64
+
+
+def version_of(bits: int) -> int:
+    """The oldest version of the layout that has such weights."""
+    return 1 if bits in (4, 8) else 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,26 +101,44 @@ class Panels:
         """Where codes and scales begin, where they end, and where zero points would."""
         codes = ROWS * self.blocks * self.block * self.bits // 8
         scales = codes + 2 * ROWS * self.blocks
-        return 0, codes, scales, scales + ROWS * self.blocks * self.bits // 8
+        return 0, codes, scales, scales + ROWS * self.blocks // (2 if self.bits == 4 else 1)
 
     def _parts(self, panels: Bytes) -> tuple[Bytes, Bytes, Bytes]:
         """Views of codes, scales and zero points."""
         start, codes, scales, zeros = self._ends
         return panels[:, start:codes], panels[:, codes:scales], panels[:, scales:zeros]
 
+    @property
+    def _upper(self) -> int:
+        """Bits of a code above the lower 4, where these stand apart."""
+        return self.bits - 4 if self.bits < 8 else 0
+
+    @property
+    def _shifts(self) -> Bytes:
+        """Where the upper bits begin that go with each of the groups of lower ones behind them."""
+        return np.arange(0, 4, self._upper, dtype=np.uint8)[:, None]
+
     def _pack_codes(self, codes: Bytes) -> Bytes:
-        count = len(codes) // ROWS
-        if self.bits == 4:
-            pairs = codes.reshape(count, ROWS, -1, 2, 4)
-            codes = pairs[..., 0, :] | pairs[..., 1, :] << np.uint8(4)
-        return codes.reshape(count, ROWS, -1, 4).swapaxes(1, 2).reshape(count, -1)
+        rows = len(codes)
+        if self.bits < 8:
+            pairs = codes.reshape(rows, -1, 2, 4)
+            codes = _in_halves(pairs & np.uint8(15))
+            if self._upper:
+                upper = _in_halves(pairs >> np.uint8(4)).reshape(rows, -1, 4 // self._upper, 4)
+                upper = np.bitwise_or.reduce(upper << self._shifts, axis=2, keepdims=True)
+                codes = np.concatenate([upper, codes.reshape(*upper.shape[:2], -1, 4)], axis=2)
+        return codes.reshape(rows // ROWS, ROWS, -1, 4).swapaxes(1, 2).reshape(rows // ROWS, -1)
 
     def _unpack_codes(self, data: Bytes) -> Bytes:
-        count = len(data)
-        groups = data.reshape(count, -1, ROWS, 4).swapaxes(1, 2)
-        if self.bits == 4:
-            groups = np.stack([groups & np.uint8(15), groups >> np.uint8(4)], axis=-2)
-        return groups.reshape(count * ROWS, -1)
+        rows = len(data) * ROWS
+        groups = data.reshape(len(data), -1, ROWS, 4).swapaxes(1, 2).reshape(rows, -1, 4)
+        if self._upper:
+            runs = groups.reshape(rows, -1, 1 + 4 // self._upper, 4)
+            upper = _halves(runs[:, :, :1] >> self._shifts) & np.uint8((1 << self._upper) - 1)
+            groups = _halves(runs[:, :, 1:]) | upper << np.uint8(4)
+        elif self.bits == 4:
+            groups = _halves(groups)
+        return groups.reshape(rows, -1)
 
     def _across(self, values: np.ndarray) -> np.ndarray:
         """[rows, blocks] to [panels, blocks, 16]."""
@@ -120,6 +147,16 @@ class Panels:
     def _along(self, values: np.ndarray) -> np.ndarray:
         """[panels, blocks, 16] to [rows, blocks]."""
         return np.ascontiguousarray(values.swapaxes(1, 2)).reshape(-1, self.blocks)
+
+
+def _in_halves(codes: Bytes) -> Bytes:
+    """At most 4 bits each, [..., 2, 4], as bytes [..., 4], the first in low halves."""
+    return codes[..., 0, :] | codes[..., 1, :] << np.uint8(4)
+
+
+def _halves(data: Bytes) -> Bytes:
+    """What `_in_halves` was given."""
+    return np.stack([data & np.uint8(15), data >> np.uint8(4)], axis=-2)
 
 
 def alternate(first: Bytes, second: Bytes) -> Bytes:

@@ -21,6 +21,8 @@ Limit = Rows | int
 # With 8 bits a step of bfloat16, 1/256 to 1/128, is as far as the trials need to be apart.
 _TRIALS = {
     4: (1.0, 1.06, 0.95, 0.9, 0.85, 0.8, 0.74),
+    5: (1.0, 1.03, 0.97, 0.94, 0.91, 0.87, 0.82),
+    6: (1.0, 1.015, 0.985, 0.97, 0.95, 0.92, 0.89),
     8: (1.0, 0.996, 0.992, 0.988, 0.984, 0.98, 0.976, 0.972, 1.004, 1.008, 1.012, 1.016),
 }
 
@@ -36,7 +38,7 @@ def symmetric_scale(x: Rows, bits: int, importance: Rows | None = None) -> Rows:
     start = np.where(most > -least, most, least) / np.float32(low)
     # The first takes the extreme to both ends alike, as an absolute-maximum scale does.
     ratios = [-low / high, *_TRIALS[bits]]
-    if bits == 4:
+    if bits <= 5:
         # The sign of the scale decides which end of the range is the longer one.
         ratios += [-ratio for ratio in _TRIALS[bits] if ratio <= 1.0]
     return _best_scale(x, start, ratios, low, high, importance)

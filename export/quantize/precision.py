@@ -8,7 +8,8 @@ from typing import Any
 from edge.errors import InvalidArgument
 
 BLOCKS = (32, 64, 128)
-BITS = (4, 8)
+BITS = (4, 5, 6, 8)
+"""All but 4 and 8 for the cpu engine alone."""
 # A scale is stored as bfloat16.
 _SCALE_BITS = 16
 

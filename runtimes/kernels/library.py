@@ -99,10 +99,10 @@ class Library:
         Raises:
             EngineTooOld: they do not.
         """
-        if (layout, version) != (LAYOUT, self.layout_version):
+        if layout != LAYOUT or not 1 <= version <= self.layout_version:
             raise EngineTooOld(
                 f"{where}: its weights are in layout {layout or 'none'} {version}, edgewise {VERSION} reads "
-                f"{LAYOUT} {self.layout_version}; use the edgewise that wrote it, or convert it with: "
+                f"{LAYOUT} up to {self.layout_version}; use the edgewise that wrote it, or convert it with: "
                 "edge convert ARTIFACT -o OUT --engine cpu"
             )
 

@@ -64,7 +64,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 SPOILT: list[tuple[Callable[[Path], Any], type[EdgeError], str]] = [
-    (lambda a: with_variant(a, layout_version=2), ArtifactTooNew, "layout 'panels', version 2.*upgrade"),
+    (lambda a: with_variant(a, layout_version=3), ArtifactTooNew, "layout 'panels', version 3.*upgrade"),
     (lambda a: with_variant(a, layout="spirals"), ArtifactTooNew, "layout 'spirals'"),
     (
         lambda a: with_variant(a, engine="tpu"),

@@ -6,8 +6,16 @@ namespace {
 
 struct Lanes : Lanes256 {
   static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
+  static constexpr int steps(int bits) { return bits == 8 ? kSteps : 128 >> bits; }
+  // So many steps fit 16 bits: 8 * 2 * 15 * 127 = 30480, 4 * 2 * 31 * 127 = 31496, 2 * 2 * 63 * 127 = 32004.
   template <int bits>
-  struct Dot;
+  struct Dot {
+    __m256i total, start;
+    Dot() = default;
+    explicit Dot(Ints start) : total(_mm256_setzero_si256()), start(start) {}
+    void add(__m256i codes, __m256i a) { total = _mm256_add_epi16(total, _mm256_maddubs_epi16(codes, a)); }
+    __m256i sum() const { return _mm256_add_epi32(start, _mm256_madd_epi16(total, _mm256_set1_epi16(1))); }
+  };
   static constexpr int weight_planes = 2;
   // A pair of the larger plane fits 16 bits: 2 * 128 * 127 = 32512.
   struct Weighed {
@@ -20,16 +28,6 @@ struct Lanes : Lanes256 {
     }
     __m256i sum() const { return total; }
   };
-};
-
-// 8 steps of 4-bit codes fit 16 bits: 8 * 2 * 15 * 127 = 30480.
-template <>
-struct Lanes::Dot<4> {
-  __m256i total, start;
-  Dot() = default;
-  explicit Dot(Ints start) : total(_mm256_setzero_si256()), start(start) {}
-  void add(__m256i codes, __m256i a) { total = _mm256_add_epi16(total, _mm256_maddubs_epi16(codes, a)); }
-  __m256i sum() const { return _mm256_add_epi32(start, _mm256_madd_epi16(total, _mm256_set1_epi16(1))); }
 };
 
 // Codes less 128 as sign and magnitude, so that a pair fits 16 bits: 2 * 128 * 127 = 32512.

@@ -25,6 +25,26 @@ struct Lanes {
   }
   static Codes low(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
   static Codes high(Codes c) { return low(_mm512_srli_epi16(c, 4)); }
+  template <int upper>
+  static Codes low(Codes c, Codes u) {
+    return below(c, _mm512_slli_epi16(lowest<upper>(u), 4));
+  }
+  template <int upper>
+  static Codes high(Codes c, Codes u) {
+    return below(_mm512_srli_epi16(c, 4), lowest<upper>(u));
+  }
+  template <int upper>
+  static Codes next(Codes u) {
+    return _mm512_srli_epi16(u, upper);
+  }
+  template <int upper>
+  static Codes lowest(Codes u) {
+    return _mm512_and_si512(u, _mm512_set1_epi8(kLowest<upper>));
+  }
+  // The low nibbles of c under the high ones of u.
+  static Codes below(Codes c, Codes u) {
+    return _mm512_ternarylogic_epi32(u, _mm512_set1_epi8(15), c, 0xb8);
+  }
 
   static Floats bfloat16(const uint8_t* p) {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -65,6 +85,7 @@ struct Lanes {
   }
 
   static constexpr int offset(int) { return 0; }
+  static constexpr int steps(int) { return kSteps; }
   template <int bits>
   struct Dot {
     __m512i total;

@@ -6,6 +6,7 @@ namespace {
 
 struct Lanes : Lanes256 {
   static constexpr int offset(int) { return 0; }
+  static constexpr int steps(int) { return kSteps; }
   template <int bits>
   struct Dot {
     __m256i total;

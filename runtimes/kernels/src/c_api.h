@@ -5,7 +5,7 @@
 
 #define EDGEWISE_API extern "C" __attribute__((visibility("default")))
 
-// The version of the layout that this library reads, and of the project it was built from.
+// The newest version of the layout that this library reads, as it does all before, and the version of the project it was built from.
 EDGEWISE_API uint32_t edgewise_layout_version(void);
 EDGEWISE_API const char* edgewise_version(void);
 

@@ -13,6 +13,13 @@ constexpr int kMostRows = 128;
 // Most rows of a tile in any instruction set.
 constexpr int kMostTileRows = 8;
 
+// A kernel takes a group of inputs in steps of 4.
+constexpr int kSteps = kGroup / 4;
+
+// The lowest `bits` of either half of a byte.
+template <int bits>
+constexpr uint8_t kLowest = ((1 << bits) - 1) * 0x11;
+
 // Weights are brought near so many bytes ahead of those being multiplied, or more.
 constexpr int64_t kAheadBytes = 12 << 10;
 

@@ -28,6 +28,22 @@ struct Lanes256 {
   }
   static Codes low(Codes c) { return _mm256_and_si256(c, _mm256_set1_epi8(15)); }
   static Codes high(Codes c) { return low(_mm256_srli_epi16(c, 4)); }
+  template <int upper>
+  static Codes low(Codes c, Codes u) {
+    return _mm256_or_si256(low(c), in_high<upper>(_mm256_slli_epi16(u, 4)));
+  }
+  template <int upper>
+  static Codes high(Codes c, Codes u) {
+    return _mm256_or_si256(high(c), in_high<upper>(u));
+  }
+  template <int upper>
+  static Codes next(Codes u) {
+    return _mm256_srli_epi16(u, upper);
+  }
+  template <int upper>
+  static Codes in_high(Codes u) {
+    return _mm256_and_si256(u, _mm256_set1_epi8(kLowest<upper> & 240));
+  }
 
   static Floats bfloat16(const uint8_t* p) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

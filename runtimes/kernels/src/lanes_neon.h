@@ -30,7 +30,23 @@ struct LanesNeon {
   }
   static Codes low(Codes c) { return vandq_u8(c, vdupq_n_u8(15)); }
   static Codes high(Codes c) { return vshrq_n_u8(c, 4); }
-  // What a product of signed bytes takes: codes of 4 bits as they are, others less 128.
+  template <int upper>
+  static Codes low(Codes c, Codes u) {
+    return vsliq_n_u8(c, lowest<upper>(u), 4);
+  }
+  template <int upper>
+  static Codes high(Codes c, Codes u) {
+    return vsriq_n_u8(lowest<upper>(u), c, 4);
+  }
+  template <int upper>
+  static Codes next(Codes u) {
+    return vshrq_n_u8(u, upper);
+  }
+  template <int upper>
+  static Codes lowest(Codes u) {
+    return vandq_u8(u, vdupq_n_u8(kLowest<upper>));
+  }
+  // What a product of signed bytes takes: codes of up to 6 bits as they are, those of 8 less 128.
   static int8x16_t signed_codes(Codes c) { return vreinterpretq_s8_u8(c); }
   static int8x16_t less_128(Codes c) { return signed_codes(veorq_u8(c, vdupq_n_u8(128))); }
 

@@ -88,6 +88,21 @@ Coming coming(const Shape& shape) {
   return {2 * shape.panel_bytes() * units.each, units.count()};
 }
 
+namespace {
+
+// The code of row r and input k of a panel.
+int code_of(const uint8_t* panel, int bits, int64_t r, int64_t k) {
+  const int64_t lane = 4 * r + k % 4, eight = k / 8;
+  if (bits == 8) return panel[k / 4 * 64 + lane];
+  const int half = k % 8 < 4 ? 0 : 4, upper = upper_bits(bits);
+  if (!upper) return panel[eight * 64 + lane] >> half & 15;
+  const int64_t i = eight % (4 / upper), line = eight + eight * upper / 4;
+  const int above = panel[(line - i) * 64 + lane] >> (half + upper * i) & ((1 << upper) - 1);
+  return above << 4 | (panel[(line + 1) * 64 + lane] >> half & 15);
+}
+
+}  // namespace
+
 void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {
   const int64_t r = id % kPanelRows;
   const uint8_t* panel = weights + id / kPanelRows * shape.panel_bytes();
@@ -95,19 +110,13 @@ void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {
   const uint8_t* zeros = scales + shape.scale_bytes();
   for (int64_t k = 0; k < shape.inputs; ++k) {
     const int64_t b = k / shape.block;
-    int code, zero = 1 << (shape.bits - 1);
-    if (shape.bits == 4) {
-      code = panel[k / 8 * 64 + 4 * r + k % 4] >> (k % 8 >= 4 ? 4 : 0) & 15;
-      if (shape.zero_points) zero = zeros[b * 8 + r % 8] >> (r >= 8 ? 4 : 0) & 15;
-    } else {
-      code = panel[k / 4 * 64 + 4 * r + k % 4];
-      if (shape.zero_points) zero = zeros[b * 16 + r];
-    }
+    int zero = 1 << (shape.bits - 1);
+    if (shape.zero_points) zero = shape.bits == 4 ? zeros[b * 8 + r % 8] >> (r >= 8 ? 4 : 0) & 15 : zeros[b * 16 + r];
     const uint8_t* s = scales + (b * kPanelRows + r) * 2;
     const uint32_t bits = static_cast<uint32_t>(s[0] | s[1] << 8) << 16;
     float scale;
     std::memcpy(&scale, &bits, 4);
-    out[k] = static_cast<float>(code - zero) * scale;
+    out[k] = static_cast<float>(code_of(panel, shape.bits, r, k) - zero) * scale;
   }
 }
 

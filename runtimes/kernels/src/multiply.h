@@ -8,8 +8,11 @@
 // Lanes offers, for `width` rows at a time:
 //   Codes, Ints, Floats      4 codes of each row; a sum of each row; a float of each row
 //   load(p), low(c), high(c) codes as they lie; the nibbles of 4-bit codes
+//   low<n>(c, u), high<n>(c, u)  codes of 4 + n bits: nibbles of c, above them the lowest n bits of the same ones of u
+//   next<n>(u)               u with the next n bits the lowest in all nibbles; what was above is any
 //   Four, broadcast(a)       4 activations for every row
 //   Dot<bits>(start)         an accumulator: add(codes, four), sum()
+//   steps(bits)              what Dot can add before sum() is to be taken
 //   offset(bits)             what Dot takes from every code
 //   Weighed(start)           the same for bytes, or nibbles, of values and what weighs them: codes from 0 to 255, in one
 //                            row, or in two (weight_planes) of their upper seven bits and their last
@@ -40,42 +43,71 @@ struct Block {
 template <int bits>
 constexpr int64_t kGroupBytes = kGroup * kPanelRows * bits / 8;
 constexpr int kParts = kPanelRows / Lanes::width;
+// Codes in a byte, their lower bits where others lie elsewhere.
+template <int bits>
+constexpr int kHalves = bits == 8 ? 1 : 2;
 // Far enough for the next bytes to be there in time, across the page ends where the CPU's own prefetching stops; scales,
 // a stream of their own, as far.
 constexpr int kAhead = 4096;
 constexpr int kScalesAhead = 16;
 
+// Brings near the line `ahead` bytes behind codes + at, where there are two panels of either.
+template <int panels>
+inline void bring_near(const uint8_t* codes, int at, int64_t ahead, int64_t stride) {
+  if (panels == 1)
+    __builtin_prefetch(codes + at + ahead);
+  else
+    // Into a cache that does not push out what all tiles read.
+    for (int n = 0; n < 2; ++n) __builtin_prefetch(codes + ahead + n * stride + at, 0, 2);
+}
+
+// Column c of the line of 64 bytes at `line`, and of that in the other panel.
+inline Lanes::Codes column(const uint8_t* line, int64_t stride, int c) {
+  return Lanes::load(line + c / kParts * stride + c % kParts * Lanes::width * 4);
+}
+
 // Adds to `dot` the products of `count` rows of codes, `row` bytes apart, with `groups` groups of inputs of `panels`
-// panels, `stride` bytes apart. What lies `ahead` bytes further is brought near.
+// panels, `stride` bytes apart. What lies `ahead` bytes further is brought near. As a function of its own, which GCC prefers
+// of so many, it would keep its sums in memory.
 template <class Dot, int bits, int count, int panels>
-inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int groups, const int8_t* x, int64_t row,
-                       Lanes::Ints (&dot)[count][panels * kParts]) {
-  constexpr int columns = panels * kParts;
+[[gnu::always_inline]] inline void dot_groups(const uint8_t* codes, int64_t stride, int64_t ahead, int groups,
+                                              const int8_t* x, int64_t row,
+                                              Lanes::Ints (&dot)[count][panels * kParts]) {
+  constexpr int columns = panels * kParts, upper = upper_bits(bits), halves = kHalves<bits>;
   for (int g = 0; g < groups; ++g, codes += kGroupBytes<bits>) {
     Dot sums[count][columns];
     for (int m = 0; m < count; ++m)
       for (int c = 0; c < columns; ++c) sums[m][c] = Dot(dot[m][c]);
+    Lanes::Codes above[columns];
 #pragma GCC unroll 8
-    for (int i = 0; i < kGroupBytes<bits> / 64; ++i) {
-      if (panels == 1)
-        __builtin_prefetch(codes + i * 64 + ahead);
-      else
-        // Into a cache that does not push out what all tiles read.
-        for (int n = 0; n < 2; ++n) __builtin_prefetch(codes + ahead + n * stride + i * 64, 0, 2);
-      for (int half = 0; half < 8 / bits; ++half) {
+    for (int i = 0; i < kSteps / halves; ++i) {
+      // Each line of upper bits is in front of those of lower bits that it is for.
+      const int at = upper ? (i + 1 + i * upper / 4) * 64 : i * 64;
+      if constexpr (upper > 0) {
+        const bool fresh = i * upper % 4 == 0;
+        if (fresh) bring_near<panels>(codes, at - 64, ahead, stride);
+        for (int c = 0; c < columns; ++c)
+          above[c] = fresh ? column(codes + at - 64, stride, c) : Lanes::template next<upper>(above[c]);
+      }
+      bring_near<panels>(codes, at, ahead, stride);
+      for (int half = 0; half < halves; ++half) {
         Lanes::Codes w[columns];
         for (int c = 0; c < columns; ++c) {
-          w[c] = Lanes::load(codes + c / kParts * stride + i * 64 + c % kParts * Lanes::width * 4);
-          if (bits == 4) w[c] = half ? Lanes::high(w[c]) : Lanes::low(w[c]);
+          w[c] = column(codes + at, stride, c);
+          if constexpr (upper > 0)
+            w[c] = half ? Lanes::template high<upper>(w[c], above[c]) : Lanes::template low<upper>(w[c], above[c]);
+          else if (bits == 4)
+            w[c] = half ? Lanes::high(w[c]) : Lanes::low(w[c]);
         }
         for (int m = 0; m < count; ++m) {
-          const Lanes::Four four = Lanes::broadcast(x + m * row + g * kGroup + (i * (8 / bits) + half) * 4);
+          const Lanes::Four four = Lanes::broadcast(x + m * row + g * kGroup + (i * halves + half) * 4);
           for (int c = 0; c < columns; ++c) sums[m][c].add(w[c], four);
         }
       }
+      if ((i + 1) * halves % Lanes::steps(bits) == 0)
+        for (int m = 0; m < count; ++m)
+          for (int c = 0; c < columns; ++c) dot[m][c] = sums[m][c].sum(), sums[m][c] = Dot(dot[m][c]);
     }
-    for (int m = 0; m < count; ++m)
-      for (int c = 0; c < columns; ++c) dot[m][c] = sums[m][c].sum();
   }
 }
 

@@ -10,8 +10,22 @@ struct Lanes : LanesNeon {
   using Four = int8x16_t;
   static Four broadcast(const int8_t* a) { return vreinterpretq_s8_u32(vdupq_n_u32(four_bytes(a))); }
   static constexpr int offset(int bits) { return bits == 8 ? 128 : 0; }
+  static constexpr int steps(int bits) { return bits == 8 ? kSteps : 128 >> bits; }
+  // So many steps fit 16 bits, two sums of them as well: 2 * 8 * 15 * 127 = 30480, 2 * 4 * 31 * 127 = 31496,
+  // 2 * 2 * 63 * 127 = 32004.
   template <int bits>
-  struct Dot;
+  struct Dot {
+    int16x8_t first, last;  // two rows each
+    int32x4_t start;
+    Dot() = default;
+    explicit Dot(Ints start) : first(vdupq_n_s16(0)), last(first), start(start) {}
+    void add(uint8x16_t codes, int8x16_t a) {
+      const int8x16_t c = signed_codes(codes);
+      first = vmlal_s8(first, vget_low_s8(c), vget_low_s8(a));
+      last = vmlal_high_s8(last, c, a);
+    }
+    int32x4_t sum() const { return vpadalq_s16(start, vpaddq_s16(first, last)); }
+  };
   static constexpr int weight_planes = 2;
   // A pair of the larger plane fits 16 bits: 2 * 128 * 127 = 32512.
   struct Weighed {
@@ -25,21 +39,6 @@ struct Lanes : LanesNeon {
     }
     int32x4_t sum() const { return total; }
   };
-};
-
-// 8 steps of 4-bit codes fit 16 bits: 8 * 15 * 127 = 15240.
-template <>
-struct Lanes::Dot<4> {
-  int16x8_t first, last;  // two rows each
-  int32x4_t start;
-  Dot() = default;
-  explicit Dot(Ints start) : first(vdupq_n_s16(0)), last(first), start(start) {}
-  void add(uint8x16_t codes, int8x16_t a) {
-    const int8x16_t c = signed_codes(codes);
-    first = vmlal_s8(first, vget_low_s8(c), vget_low_s8(a));
-    last = vmlal_high_s8(last, c, a);
-  }
-  int32x4_t sum() const { return vpadalq_s16(start, vpaddq_s16(first, last)); }
 };
 
 // Codes less 128, so that a pair fits 16 bits: 2 * 128 * 127 = 32512.

@@ -8,6 +8,7 @@ struct Lanes : LanesNeon {
   // Sixteen sums, and room for a step's codes and activations.
   static constexpr int tile_rows = 4, pair_rows = 2;
   static constexpr int offset(int) { return 0; }
+  static constexpr int steps(int) { return kSteps; }
   template <int bits>
   struct Dot {
     int32x4_t total;

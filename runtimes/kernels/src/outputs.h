@@ -60,9 +60,20 @@ void multiply_blocks(const Product& p, const Activations& a, int64_t begin, int6
     multiply_pairs<bits, zero_points, 0>(p, a, begin, end);
 }
 
+template <int bits>
+void multiply_bits(const Product& p, const Activations& a, int64_t begin, int64_t end) {
+  p.shape.zero_points ? multiply_blocks<bits, true>(p, a, begin, end) : multiply_blocks<bits, false>(p, a, begin, end);
+}
+
 void multiply(const Product& p, const Activations& a, int64_t begin, int64_t end) {
-  if (p.shape.bits == 4)
-    p.shape.zero_points ? multiply_blocks<4, true>(p, a, begin, end) : multiply_blocks<4, false>(p, a, begin, end);
-  else
-    p.shape.zero_points ? multiply_blocks<8, true>(p, a, begin, end) : multiply_blocks<8, false>(p, a, begin, end);
+  switch (p.shape.bits) {
+    case 4:
+      return multiply_bits<4>(p, a, begin, end);
+    case 5:
+      return multiply_bits<5>(p, a, begin, end);
+    case 6:
+      return multiply_bits<6>(p, a, begin, end);
+    default:
+      return multiply_bits<8>(p, a, begin, end);
+  }
 }

@@ -41,6 +41,21 @@ struct Lanes {
     for (uint8_t& byte : c.bytes) byte >>= 4;
     return c;
   }
+  template <int upper>
+  static Codes low(Codes c, const Codes& u) {
+    for (int i = 0; i < 4 * width; ++i) c.bytes[i] = (c.bytes[i] & 15) | (u.bytes[i] & kLowest<upper> & 15) << 4;
+    return c;
+  }
+  template <int upper>
+  static Codes high(Codes c, const Codes& u) {
+    for (int i = 0; i < 4 * width; ++i) c.bytes[i] = c.bytes[i] >> 4 | (u.bytes[i] & kLowest<upper> & 240);
+    return c;
+  }
+  template <int upper>
+  static Codes next(Codes u) {
+    for (uint8_t& byte : u.bytes) byte >>= upper;
+    return u;
+  }
 
   static Floats bfloat16(const uint8_t* p) {
     return each<Floats>([p](int r) {
@@ -100,6 +115,7 @@ struct Lanes {
   }
 
   static constexpr int offset(int) { return 0; }
+  static constexpr int steps(int) { return kSteps; }
   template <int bits>
   struct Dot {
     Ints total;

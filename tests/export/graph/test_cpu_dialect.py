@@ -19,7 +19,7 @@ from edge.artifact.pages import KV_TYPES, head_page_bytes
 from export import export
 from export.graph.builder import Value
 from export.graph.cpu_dialect import DOMAIN, CpuDialect
-from export.graph.panels import Panels
+from export.graph.panels import Panels, version_of
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile
 from export.quantize import Quantized, Recipe
@@ -38,7 +38,7 @@ def dequantized(weights: Path, tensor: onnx.TensorProto, node: onnx.NodeProto) -
     has = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     place = {entry.key: entry.value for entry in tensor.external_data}
     data = np.fromfile(weights, np.uint8, int(place["length"]), offset=int(place["offset"]))
-    assert has["layout"] == 1
+    assert has["layout"] == version_of(has["bits"])
     layout = Panels(
         bits=has["bits"],
         block=has["block"],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.graph.panels import Panels, alternate
+from export.graph.panels import Panels, alternate, version_of
 from export.quantize import Quantized
 from export.quantize.bfloat16 import from_bfloat16_bits
 from export.quantize.packing import Bytes
@@ -43,13 +43,24 @@ def one_by_one(panels: Panels, part: Quantized) -> bytes:
                     for j in range(4):
                         group[4 * r + j] = code(first + r, 8 * i + j) | code(first + r, 8 * i + 4 + j) << 4
                 panel += group
-        else:
+        elif panels.bits == 8:
             for i in range(blocks * block // 4):
                 group = bytearray(64)
                 for r in range(16):
                     for j in range(4):
                         group[4 * r + j] = code(first + r, 4 * i + j)
                 panel += group
+        else:
+            upper = panels.bits - 4
+            for run in range(0, blocks * block, 32 // upper):
+                lines = [bytearray(64) for _ in range(1 + 4 // upper)]
+                for k in range(run, run + 32 // upper):
+                    for r in range(16):
+                        i, half, j = (k - run) // 8, k % 8 // 4 * 4, k % 4
+                        lines[0][4 * r + j] |= code(first + r, k) >> 4 << upper * i + half
+                        lines[1 + i][4 * r + j] |= (code(first + r, k) & 15) << half
+                for line in lines:
+                    panel += line
         for b in range(blocks):
             for r in range(first, first + 16):
                 panel += ml_dtypes.bfloat16(part.scales[r, b] if r < rows else 0).tobytes()
@@ -65,7 +76,7 @@ def one_by_one(panels: Panels, part: Quantized) -> bytes:
 
 layouts = st.builds(
     Panels,
-    bits=st.sampled_from([4, 8]),
+    bits=st.sampled_from([4, 5, 6, 8]),
     block=st.sampled_from([32, 64, 128]),
     blocks=st.integers(1, 5),
     zero_points=st.booleans(),
@@ -94,7 +105,7 @@ def test_rows_come_back(panels: Panels, rows: int, seed: int) -> None:
         assert not back.zeros[rows:].any()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
 def test_gate_and_up_alternate(bits: int) -> None:
     panels = Panels(bits=bits, block=32, blocks=2, zero_points=True)
     gate, up = (panels.pack(random_rows(panels, 40, seed)) for seed in (1, 2))
@@ -108,9 +119,17 @@ def test_gate_and_up_alternate(bits: int) -> None:
         (4, 32, 1, False, 320),
         (4, 32, 2, False, 576),
         (4, 32, 2, True, 640),
+        (5, 32, 1, False, 384),
+        (5, 32, 3, True, 1152),
+        (6, 128, 2, True, 3200),
         (8, 64, 1, True, 1088),
         (8, 128, 4, False, 8320),
     ],
 )
 def test_the_size_of_a_panel(bits: int, block: int, blocks: int, zero_points: bool, nbytes: int) -> None:
     assert Panels(bits=bits, block=block, blocks=blocks, zero_points=zero_points).nbytes == nbytes
+
+
+@pytest.mark.parametrize(("bits", "version"), [(4, 1), (5, 2), (6, 2), (8, 1)])
+def test_the_oldest_version_that_has_it(bits: int, version: int) -> None:
+    assert version_of(bits) == version

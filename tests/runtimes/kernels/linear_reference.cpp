@@ -91,6 +91,23 @@ Matrix::Matrix(const Shape& s, Random& random) : shape(s) {
   }
 }
 
+namespace {
+
+// Puts the code of row `lane` and input i into a panel of zeros.
+void put_code(uint8_t* panel, int bits, int64_t lane, int64_t i, int code) {
+  const int64_t at = 4 * lane + i % 4;
+  const int half = i % 8 < 4 ? 0 : 4;
+  const auto put = [&](int64_t byte, int value) { panel[byte + at] |= static_cast<uint8_t>(value); };
+  if (bits == 8) return put(i / 4 * 64, code);
+  if (bits == 4) return put(i / 8 * 64, code << half);
+  // Lines of lower bits behind one of upper bits, and the first of these lines.
+  const int64_t lines = 4 / (bits - 4), first = i / 8 / lines * (lines + 1) * 64;
+  put(first, code >> 4 << (half + i / 8 % lines * (bits - 4)));
+  put(first + 64 + i / 8 % lines * 64, (code & 15) << half);
+}
+
+}  // namespace
+
 Packed::Packed(const Matrix& m) : memory_(new uint8_t[kShift + m.shape.bytes()]()) {
   const Shape& s = m.shape;
   const int64_t half = s.outputs();
@@ -100,10 +117,7 @@ Packed::Packed(const Matrix& m) : memory_(new uint8_t[kShift + m.shape.bytes()](
     uint8_t* bytes = memory_.get() + kShift + panel * s.panel_bytes();
     for (int64_t i = 0; i < s.padded_inputs(); ++i) {
       const int code = m.code(row, i);
-      if (s.bits == 4)
-        bytes[i / 8 * 64 + 4 * lane + i % 4] |= static_cast<uint8_t>(i % 8 < 4 ? code : code << 4);
-      else
-        bytes[i / 4 * 64 + 4 * lane + i % 4] = static_cast<uint8_t>(code);
+      put_code(bytes, s.bits, lane, i, code);
     }
     for (int64_t b = 0; b < s.blocks(); ++b) {
       const float scale = m.scale(row, b);

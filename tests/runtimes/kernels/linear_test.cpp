@@ -79,7 +79,7 @@ void use(const Kernels* set, const std::string& what) {
 
 Shape random_shape(Random& random) {
   Shape s;
-  s.bits = static_cast<int>(random.pick({4, 8}));
+  s.bits = static_cast<int>(random.pick({4, 5, 6, 8}));
   s.block = static_cast<int>(random.pick({32, 64, 128}));
   s.zero_points = random.chance();
   s.gated = random.chance();

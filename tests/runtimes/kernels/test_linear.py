@@ -23,7 +23,7 @@ def shapes(draw: st.DrawFn) -> Shape:
     return Shape(
         rows=draw(st.integers(1, 40)),
         inputs=draw(st.integers(1, 300)),
-        bits=draw(st.sampled_from([4, 8])),
+        bits=draw(st.sampled_from([4, 5, 6, 8])),
         block=draw(st.sampled_from([32, 64, 128])),
         zero_points=draw(st.booleans()),
     )
@@ -119,7 +119,7 @@ def test_embedded_rows_are_exact(functions: Functions, shape: Shape, seed: int) 
 
 @pytest.mark.parametrize(
     "change",
-    [{"rows": 0}, {"inputs": 0}, {"bits": 5}, {"block": 16}, {"rows": 3, "gated": True}, {"rows": 1 << 40}],
+    [{"rows": 0}, {"inputs": 0}, {"bits": 7}, {"block": 16}, {"rows": 3, "gated": True}, {"rows": 1 << 40}],
 )
 def test_no_such_shape(functions: Functions, change: dict[str, Any]) -> None:
     shape: dict[str, Any] = {"rows": 16, "inputs": 32, "bits": 4, "block": 32, "zero_points": False}
@@ -186,13 +186,21 @@ def test_weights_of_another_size(library: Library, packed: Array, operator: str)
         session(library, operator, packed.reshape(-1)[:-64]).run(None, {"x": x})
 
 
+@pytest.mark.parametrize("version", [0, 3])
 @pytest.mark.parametrize("operator", ["Linear", "Embedding"])
-def test_weights_in_another_version_of_the_layout(library: Library, packed: Array, operator: str) -> None:
-    with pytest.raises(Exception, match=r"version 2 of the layout, this library reads version 1; install"):
-        session(library, operator, packed, layout=2)
+def test_weights_in_another_version_of_the_layout(
+    library: Library, packed: Array, operator: str, version: int
+) -> None:
+    session(library, operator, packed, layout=1)
+    with pytest.raises(
+        Exception, match=rf"version {version} of the layout, this library reads versions up to 2; install"
+    ):
+        session(library, operator, packed, layout=version)
 
 
-@pytest.mark.parametrize(("name", "value"), [("bits", 3), ("block", 48), ("rows", 0), ("inputs", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("bits", 3), ("bits", 7), ("block", 48), ("rows", 0), ("inputs", -1)]
+)
 def test_a_matrix_that_cannot_be(library: Library, packed: Array, name: str, value: int) -> None:
     with pytest.raises(Exception, match=rf"{name} is .*export the artifact again"):
         session(library, "Linear", packed, **{name: value})
