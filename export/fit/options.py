@@ -8,24 +8,9 @@ from export.quantize import Precision
 
 CPU = "cpu"
 _PAGE = 4096
-# Of the layout's blocks, those that were worth their bits in some allocation.
 _OFFERED = {
-    CPU: (
-        Precision(4, 128),
-        Precision(4, 64),
-        Precision(4, 32),
-        Precision(8, 128),
-        Precision(8, 64),
-        Precision(8, 32),
-    ),
-    "onnxruntime": (
-        Precision(4, 128),
-        Precision(4, 64),
-        Precision(4, 32),
-        Precision(8, 128),
-        Precision(8, 64),
-        Precision(8, 32),
-    ),
+    CPU: tuple(Precision(bits, block) for bits in (4, 5, 6, 8) for block in (128, 64, 32)),
+    "onnxruntime": tuple(Precision(bits, block) for bits in (4, 8) for block in (128, 64, 32)),
 }
 
 

@@ -26,7 +26,7 @@ from export.quantize.method import Rows
 
 PROBE = Precision(4, 32)
 # Rows of a matrix that errors are estimated on, and positions whose logits are held at once.
-_SAMPLE = 512
+_SAMPLE = 128
 _POSITIONS = 64
 
 
