@@ -15,11 +15,11 @@ import click
 from tqdm import tqdm
 
 import edge
-from bench.divergence import Divergence, LogProbabilities, log_softmax
 from bench.text import HELD_OUT, held_out_text
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError, InvalidArgument
+from export.evaluate.divergence import Divergence, LogProbabilities, log_softmax
 from runtimes import Step
 
 # Logits of a chunk in float64 stay below 50 MB with a vocabulary of 152,000.

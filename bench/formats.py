@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import edge
-from bench.divergence import Divergence, LogProbabilities, log_softmax
 from bench.text import held_out_text
 from edge.cli.output import print_table
 from export.checkpoint import open_checkpoint
+from export.evaluate.divergence import Divergence, LogProbabilities, log_softmax
 from export.fit.layers import full_precision
 from export.graph.checkpoint_weights import CheckpointWeights
 from export.layerwise import Head

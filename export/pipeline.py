@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Manifest
+from edge.artifact import Manifest, open_artifact
 from edge.artifact.pages import KV_NAMES
-from edge.errors import CheckpointCorrupt, InvalidArgument
+from edge.errors import CheckpointCorrupt, EngineError, InvalidArgument, MissingExtra
 from edge.version import VERSION
 from export.calibration import KV_CALIBRATION, CalibrationText, largest_kv
 from export.checkpoint import Checkpoint, open_checkpoint
+from export.evaluate.evaluate import compare
+from export.evaluate.store import store_report
+from export.evaluate.text import EvaluationText
 from export.fit.stage import Weights, Wish, chosen_weights
 from export.folder import artifact_folder, write_text
 from export.manifest import write_manifest
@@ -25,6 +28,9 @@ from export.usage import peak_rss_bytes
 from export.variant import chosen_engine, chosen_kv, write_variant
 
 DEFAULT_METHOD = AUTO
+DEFAULT_FIDELITY = True
+SHORT = 2
+"""Windows of text that an export is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,10 @@ class ExportReport:
     """What the graph keeps KV as, fp32, int8 or int4; None where that is said at load."""
     method: str | None
     """How codes were chosen; None where weights are floats."""
+    fidelity: dict[str, Any] | None
+    """The figures of fidelity.json; None where they were not measured."""
+    note: str
+    """Why they were not, where that was not the user's wish."""
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -68,6 +78,7 @@ def export(
     calibration: str | Path | None = None,
     force: bool = False,
     restart: bool = False,
+    fidelity: bool | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
@@ -90,6 +101,7 @@ def export(
         bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
         size: bytes of the artifact (or a text such as 900MB) instead of `bits`.
         calibration: a UTF-8 text to choose codes and scales by, in place of our own.
+        fidelity: compare the artifact with the checkpoint on a short text; the default is to do so.
         restart: begin anew where an export was interrupted.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
@@ -121,6 +133,9 @@ def export(
         manifest, file_bytes = _write(
             folder, name, checkpoint, weights_, chosen, kind, text if coded else None, report
         )
+        found, note = None, ""
+        if DEFAULT_FIDELITY if fidelity is None else fidelity:
+            found, note = _measured(folder, checkpoint, weights_, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -135,6 +150,8 @@ def export(
         peak_rss_bytes=peak_rss_bytes(),
         kv=next((name for name, of in KV_NAMES.items() if of == kind), None),
         method=wish.method if recipe.bits else None,
+        fidelity=found,
+        note=note,
     )
 
 
@@ -180,6 +197,23 @@ def _write(
         provenance=provenance,
         kv=kv,
     )
+
+
+def _measured(
+    folder: Path, checkpoint: Checkpoint, weights: Weights, progress: Progress
+) -> tuple[dict[str, Any] | None, str]:
+    """Put a fidelity report into the artifact `folder`; its figures, or why there are none.
+
+    What keeps it from being run here, such as an engine that is not installed, does not keep it from being made.
+    """
+    artifact = open_artifact(folder)
+    try:
+        report = compare(artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve)
+    except (EngineError, MissingExtra, InvalidArgument) as e:
+        return None, f"fidelity was not measured: {e}"
+    store_report(artifact, report)
+    long = ("kl_by_position", "tensors", "parts", "size_curve")
+    return {key: value for key, value in report.to_json().items() if key not in long}, ""
 
 
 def _origin(source: str) -> str:

@@ -16,7 +16,8 @@ ROOMS = ("edge", "runtimes", "export", "boards")
 OURS = {
     "edge": ("edge", "runtimes", "boards"),
     "runtimes": ("runtimes", "edge.artifact", "edge.errors", "edge.version"),
-    "export": ("export", "boards", "edge.artifact", "edge.errors", "edge.version"),
+    # An artifact is evaluated as it runs.
+    "export": ("export", "boards", "runtimes", "edge.artifact", "edge.errors", "edge.version"),
     "boards": ("boards", "edge.errors"),
 }
 SLIM = {"numpy", "tokenizers", "jinja2", "click", "tqdm", "prompt_toolkit"}
@@ -27,11 +28,13 @@ LAZY = {
     ("edge/cli/export.py", "export"),
     ("edge/cli/convert.py", "export"),
     ("edge/cli/plan.py", "export"),
+    ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.
     ("edge/memory/gpu.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
     # Calibration runs the model that is being exported.
     ("export/calibration.py", "onnxruntime"),
+    ("export/layerwise/session.py", "onnxruntime"),
 }
 
 

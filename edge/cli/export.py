@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge.cli.extra import needs_exporter
+from edge.cli.fidelity import fidelity_rows
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
 from edge.cli.progress import ByteBar
 from edge.errors import InvalidArgument
@@ -92,6 +93,11 @@ from edge.errors import InvalidArgument
 @click.option(
     "--restart", is_flag=True, help="Begin anew where an export was interrupted, in place of going on."
 )
+@click.option(
+    "--fidelity/--no-fidelity",
+    default=None,
+    help="Compare the artifact with its source on a short text.  [default: fidelity]",
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
 def command(
@@ -108,6 +114,7 @@ def command(
     size: str | None,
     calibration: Path | None,
     restart: bool,
+    fidelity: bool | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -143,6 +150,7 @@ def command(
             size=size,
             calibration=calibration,
             restart=restart,
+            fidelity=fidelity,
             force=force,
             progress=bar.show,
         )
@@ -187,11 +195,14 @@ def _print_report(report: dict[str, Any]) -> None:
             *([("KV", str(report["kv"]))] if report["kv"] else []),
             ("size", size(report["file_bytes"])),
             ("bits per weight", f"{report['bits_per_weight']:.2f}"),
+            *fidelity_rows(report.get("fidelity")),
             ("took", seconds(report["seconds"])),
             ("peak memory", size(report["peak_rss_bytes"])),
             ("written to", str(report["path"])),
         ]
     )
+    if report.get("note"):
+        click.echo(f"\nNote: {report['note']}")
     click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
 
 

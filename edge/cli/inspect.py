@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edge.artifact import MANIFEST, Artifact, Variant, open_artifact
+from edge.cli.fidelity import fidelity_rows, stored_fidelity
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
 
@@ -63,6 +66,7 @@ def inspect_report(artifact: Artifact, *, layers: bool = False) -> dict[str, Any
             }
             for v in manifest.variants
         ],
+        "fidelity": stored_fidelity(artifact),
         "files": [{"path": f.path, "size": f.size} for f in manifest.files],
         "provenance": manifest.provenance,
     }
@@ -87,13 +91,29 @@ def _print_summary(artifact: Artifact) -> None:
         ("bits per weight", f"{manifest.bits_per_weight:.2f}"),
         ("size", size(file_bytes(artifact))),
         ("KV per token", size(manifest.kv_bytes_per_token)),
-        ("recipe", _flat(manifest.recipe)),
+        ("recipe", _recipe(manifest.recipe)),
+        *fidelity_rows(stored_fidelity(artifact)),
         *(("runs on", _runs_on(variant)) for variant in manifest.variants),
     ]
     print_table(rows)
     if manifest.provenance:
         click.echo()
         print_table([("came from", ""), *((key, _flat(value)) for key, value in manifest.provenance.items())])
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """In a line: of matrices that are stored in another way, how many."""
+    rest = {key: value for key, value in recipe.items() if key != "tensors"}
+    others = recipe.get("tensors")
+    if not isinstance(others, Mapping):
+        return _flat(recipe)
+    kinds = Counter(
+        f"{how.get('bits')} bits block {how.get('block')}"
+        for how in others.values()
+        if isinstance(how, Mapping)
+    )
+    told = ", ".join(f"{count} in {kind}" for kind, count in sorted(kinds.items()))
+    return f"{_flat(rest)}; of the matrices {told}"
 
 
 def _runs_on(variant: Variant) -> str:

@@ -20,6 +20,7 @@ COMMANDS = (
     ("run", "Answer one prompt."),
     ("chat", "Talk with a model."),
     ("cache", "List, check or remove what conversations left on the disk."),
+    ("evaluate", "Compare an artifact with the model it was made from."),
     ("inspect", "Show what an artifact is made of."),
     ("verify", "Check every file of an artifact against its hash."),
     ("bench", "Measure the speed and memory of an artifact here."),

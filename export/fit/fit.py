@@ -91,7 +91,7 @@ def fit(checkpoint: Checkpoint, plan: Plan, text: CalibrationText, work: Work, p
         "method": plan.method,
         "methods": {method: used.count(method) for method in sorted(set(used))},
     }
-    return Fit(recipe, FittedWeights(work, source, recipe), provenance, curve)
+    return Fit(recipe, FittedWeights(work, source), provenance, curve)
 
 
 def identity(checkpoint: Checkpoint) -> str:

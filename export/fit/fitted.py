@@ -8,7 +8,7 @@ import numpy as np
 
 from export.fit.work import Work
 from export.graph.weight_source import WeightSource
-from export.quantize import Quantized, Recipe
+from export.quantize import Quantized
 from export.quantize.method import Rows
 
 # Codes of a few rows at a time.
@@ -18,8 +18,8 @@ _ELEMENTS = 1 << 22
 class FittedWeights:
     """A `WeightSource` over `work`, and `source` for what is not in it."""
 
-    def __init__(self, work: Work, source: WeightSource, recipe: Recipe) -> None:
-        self._work, self._source, self._recipe = work, source, recipe
+    def __init__(self, work: Work, source: WeightSource) -> None:
+        self._work, self._source = work, source
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See `WeightSource.shape`."""
@@ -31,10 +31,8 @@ class FittedWeights:
         return self._source.vector(name) if fitted is None else np.array(fitted)
 
     def floats(self, name: str) -> Iterator[Rows]:
-        """The weights that codes stand for; see `WeightSource.floats`."""
-        bits, inputs = self._recipe.of(name).bits, self._source.shape(name)[1]
-        for part in self.quantized(name):
-            yield np.ascontiguousarray(part.dequantize(bits)[:, :inputs])
+        """See `WeightSource.floats`."""
+        return self._source.floats(name)
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""

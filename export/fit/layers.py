@@ -20,7 +20,7 @@ from export.fit.matrices import matrices
 from export.fit.source import layer_arrays, whole
 from export.fit.work import Work
 from export.graph.weight_source import WeightSource
-from export.layerwise import ArrayWeights, Head, Layer, embedded
+from export.layerwise import ArrayWeights, Dequantized, Head, Layer, embedded
 from export.quantize import Inputs, Recipe
 from export.quantize.method import Rows
 
@@ -71,7 +71,7 @@ class LayerFit:
         if spec.tied:
             assert last is not None
             self._fit_head(head, last)
-        fitted = FittedWeights(work, self._source, self._recipe)
+        fitted = Dequantized(FittedWeights(work, self._source), self._recipe)
         hidden = work.array("hidden")
         if state["layers"] == 0 or hidden is None:
             state["layers"] = 0
@@ -92,7 +92,7 @@ class LayerFit:
         spec, work = self._spec, self._work
         arrays = layer_arrays(self._source, self._names, layer)
         mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
-        with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps=True) as run:
+        with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs") as run:
             seen, unseen = _watch(run, hidden, layer)
         if self._folded:
             before = dict(arrays)
@@ -100,7 +100,9 @@ class LayerFit:
                 if arrays[name].ndim == 1:
                     work.store_vector(name, arrays[name])
             if any(arrays[name] is not before[name] for name in arrays):
-                with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps=True) as run:
+                with Layer(
+                    spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs"
+                ) as run:
                     seen, unseen = _watch(run, hidden, layer)
         for matrix in mine:
             for name in matrix.tensors:

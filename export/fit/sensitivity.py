@@ -69,7 +69,7 @@ def measure(
         del embedding
     for layer in range(spec.layers):
         arrays = layer_arrays(source, names, layer)
-        with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps=True) as run:
+        with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps="inputs") as run:
             outputs = [run.run(window) for window in exact]
             for name, hidden in variants.items():
                 variants[name] = np.stack([run.run(window)[0] for window in hidden])

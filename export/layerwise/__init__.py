@@ -1,8 +1,9 @@
 """A model run through ONNX Runtime a layer at a time: for what needs its inside and must not hold the whole of it."""
 
 from export.layerwise.arrays import ArrayWeights
+from export.layerwise.dequantized import Dequantized
 from export.layerwise.embedding import embedded
 from export.layerwise.head import Head
 from export.layerwise.layer import Layer, Taps
 
-__all__ = ["ArrayWeights", "Head", "Layer", "Taps", "embedded"]
+__all__ = ["ArrayWeights", "Dequantized", "Head", "Layer", "Taps", "embedded"]

@@ -24,7 +24,7 @@ from export.quantize import Recipe
 
 Floats = NDArray[np.float32]
 Taps = dict[str, Floats]
-"""What goes into the linear layers [tokens, inputs], by the names of their weights joined with `+`."""
+"""What goes into the linear layers [tokens, inputs], or comes out, by the names of their weights joined with `+`."""
 
 FULL_PRECISION = Recipe(weights="fp32")
 
@@ -48,11 +48,13 @@ class Layer:
         tokens: int,
         folder: Path,
         *,
-        taps: bool = False,
+        taps: str = "",
     ) -> None:
         self._spec = replace(spec, context=tokens)
         self._index = index
-        self._taps: list[str] = []
+        # What is told under which name, and the two that the layer's output is the sum of.
+        self._taps: dict[str, Value] = {}
+        self._sum: tuple[Value, Value] = ("", "")
         self._folder = TemporaryDirectory(dir=folder, prefix="layer-")
         try:
             self._session = open_session(self._write(source, taps), self._folder.name)
@@ -62,16 +64,15 @@ class Layer:
         shape = (1, spec.kv_heads, tokens, spec.head_dim)
         self._caches = {kind: np.zeros(shape, np.float32) for kind in ("key", "value")}
 
-    def _write(self, source: WeightSource, taps: bool) -> bytes:
+    def _write(self, source: WeightSource, taps: str) -> bytes:
         spec, index = self._spec, self._index
         with WeightsFile(Path(self._folder.name) / "weights.bin") as file:
             dialect = _LayerDialect(spec, WeightStore(source, FULL_PRECISION, file))
             stream, update = describe_layer(spec, dialect, index, dialect.stream(), None)
-            outputs = [stream, update]
+            self._sum = stream, update
             if taps:
-                self._taps = ["+".join(weights) for weights, _ in dialect.heard]
-                outputs += [x for _, x in dialect.heard]
-            model = dialect.finished(outputs)
+                self._taps = {"+".join(w): x if taps == "inputs" else y for w, x, y in dialect.heard}
+            model = dialect.finished([*self._sum, *self._taps.values()])
         return bytes(model.SerializeToString())
 
     def run(self, hidden: Floats) -> tuple[Floats, Taps]:
@@ -86,13 +87,12 @@ class Layer:
             **{f"past.{self._index}.{kind}": cache for kind, cache in self._caches.items()},
         }
         wanted = {value.name for value in self._session.get_inputs()}
-        outputs = [
-            value.name for value in self._session.get_outputs() if not value.name.startswith("present.")
-        ]
+        outputs = list(dict.fromkeys([*self._sum, *self._taps.values()]))
         with running():
-            found = self._session.run(outputs, {name: feeds[name] for name in wanted})
-        stream, update, *heard = (x.reshape(tokens, -1) for x in found)
-        return stream + update, dict(zip(self._taps, heard, strict=True))
+            values = self._session.run(outputs, {name: feeds[name] for name in wanted})
+        found = {name: x.reshape(tokens, -1) for name, x in zip(outputs, values, strict=True)}
+        stream, update = (found[name] for name in self._sum)
+        return stream + update, {name: found[value] for name, value in self._taps.items()}
 
     def close(self) -> None:
         """Let go of the session and of its file."""
@@ -109,11 +109,11 @@ class Layer:
 
 
 class _LayerDialect(OnnxRuntimeDialect):
-    """The dialect, keeping in mind what goes into which weights."""
+    """The dialect, keeping in mind what goes into which weights, and comes out."""
 
     def __init__(self, spec: ModelSpec, weights: WeightStore) -> None:
         super().__init__(spec, weights)
-        self.heard: list[tuple[Sequence[str], Value]] = []
+        self.heard: list[tuple[Sequence[str], Value, Value]] = []
 
     def stream(self) -> Value:
         """The hidden states that go into the layer."""
@@ -121,8 +121,9 @@ class _LayerDialect(OnnxRuntimeDialect):
 
     def linear(self, x: Value, weights: Sequence[str], *, bias: bool) -> Value:
         """See `Builder.linear`."""
-        self.heard.append((weights, x))
-        return super().linear(x, weights, bias=bias)
+        y = super().linear(x, weights, bias=bias)
+        self.heard.append((weights, x, y))
+        return y
 
     def wanted(self, x: Value) -> Value:
         """See `Builder.wanted`: all are, in a sequence of one batch."""

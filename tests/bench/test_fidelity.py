@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import edge
-from bench.divergence import Divergence, log_softmax
 from bench.fidelity import CHUNK, main
 from bench.text import HELD_OUT, held_out_text, help_text
 from export import export
+from export.evaluate.divergence import Divergence, log_softmax
 
 finite = st.floats(-1e4, 1e4, width=32)
 

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 LogProbabilities = NDArray[np.float64]
 
+BLOCK = 64
+"""Tokens of a stretch."""
+_RESAMPLES = 1000
+
 
 def log_softmax(logits: Logits) -> LogProbabilities:
     """Log-probabilities [n, vocab] of logits [n, vocab], in float64 whatever the logits are."""
@@ -30,6 +34,7 @@ class Divergence:
     def __init__(self) -> None:
         self._kl: list[NDArray[np.float64]] = []
         self._agree: list[NDArray[np.bool_]] = []
+        self._agree5: list[NDArray[np.float64]] = []
         self._reference_loss: list[NDArray[np.float64]] = []
         self._loss: list[NDArray[np.float64]] = []
 
@@ -42,6 +47,7 @@ class Divergence:
         gap = np.subtract(reference, model, out=np.zeros_like(reference), where=np.isfinite(reference))
         self._kl.append((np.exp(reference) * gap).sum(axis=-1))
         self._agree.append(reference.argmax(axis=-1) == model.argmax(axis=-1))
+        self._agree5.append(_shared(reference, model, 5))
         rows, tokens = np.arange(len(successors)), np.asarray(successors, np.intp)
         self._reference_loss.append(-reference[rows, tokens])
         self._loss.append(-model[rows, tokens])
@@ -72,6 +78,39 @@ class Divergence:
         return float(np.concatenate(self._agree).mean())
 
     @property
+    def max_kl(self) -> float:
+        """The largest KL divergence in nats."""
+        return float(np.concatenate(self._kl).max())
+
+    @property
+    def top5(self) -> float:
+        """Share of the reference's five likeliest tokens that are among the model's."""
+        return float(np.concatenate(self._agree5).mean())
+
+    @property
+    def by_token(self) -> NDArray[np.float64]:
+        """The KL divergence in nats behind each token, in order."""
+        return np.concatenate(self._kl)
+
+    def confidence(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of mean_kl, top1_agreement and perplexity_ratio.
+
+        By bootstrap over stretches of BLOCK tokens, since neighbours are alike (moving-block bootstrap, Künsch 1989),
+        with a fixed seed.
+        """
+        gaps = [m - r for m, r in zip(self._loss, self._reference_loss, strict=True)]
+        found = {}
+        for name, parts, function in (
+            ("mean_kl", self._kl, np.asarray),
+            ("top1_agreement", self._agree, np.asarray),
+            ("perplexity_ratio", gaps, np.exp),
+        ):
+            means = _resampled(np.concatenate(parts).astype(np.float64))
+            low, high = function(np.quantile(means, (0.025, 0.975)))
+            found[name] = (float(low), float(high))
+        return found
+
+    @property
     def reference_perplexity(self) -> float:
         """Perplexity of the reference."""
         return _perplexity(self._reference_loss)
@@ -80,6 +119,24 @@ class Divergence:
     def perplexity(self) -> float:
         """Perplexity of the model."""
         return _perplexity(self._loss)
+
+
+def _shared(reference: LogProbabilities, model: LogProbabilities, count: int) -> NDArray[np.float64]:
+    """Of the `count` likeliest tokens of each row of the reference, the share that the model has too."""
+    count = min(count, reference.shape[-1])
+    theirs, ours = (np.argpartition(-x, count - 1, axis=-1)[:, :count] for x in (reference, model))
+    return np.asarray((theirs[:, :, None] == ours[:, None, :]).any(axis=2).mean(axis=1), np.float64)
+
+
+def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of resamples, each of stretches that together are as long."""
+    if not len(values):
+        return np.zeros(1)
+    block = min(BLOCK, len(values))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    every = (sums[block:] - sums[:-block]) / block
+    picks = np.random.default_rng(0).integers(0, len(every), (_RESAMPLES, max(1, len(values) // block)))
+    return np.asarray(every[picks].mean(axis=1))
 
 
 def _perplexity(losses: Sequence[NDArray[np.float64]]) -> float:

@@ -1,0 +1,58 @@
+"""A report put into its artifact: written aside, renamed, and listed in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest
+from export.evaluate.page import page
+from export.evaluate.report import NAME, PAGE, FidelityReport
+from export.graph.weights_file import writing
+
+
+def store_report(artifact: Artifact, report: FidelityReport) -> None:
+    """Write fidelity.json and fidelity.html. Whenever it is interrupted, the artifact is whole.
+
+    Raises:
+        StorageError: the disk is full or refuses.
+    """
+    data = {
+        NAME: (json.dumps(report.to_json(), indent=1) + "\n").encode(),
+        PAGE: page(report).encode(),
+    }
+    folder, manifest = artifact.path, artifact.manifest
+    others = tuple(entry for entry in manifest.files if entry.path not in data)
+    # Not listed while they change: a manifest never tells of other bytes than there are.
+    if len(others) < len(manifest.files):
+        _put(folder / MANIFEST, replace(manifest, files=others))
+    for name, content in data.items():
+        _replace(folder / name, content)
+    entries = tuple(
+        FileEntry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in data.items()
+    )
+    files = tuple(sorted((*others, *entries), key=lambda entry: entry.path))
+    _put(folder / MANIFEST, replace(manifest, files=files))
+
+
+def _put(path: Path, manifest: Manifest) -> None:
+    _replace(path, manifest.dumps().encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with writing(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise

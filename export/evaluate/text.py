@@ -1,0 +1,63 @@
+"""What models are compared on: a part of Python's help that calibration does not see, and turns of talk."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import InvalidArgument
+from export.fit.text import help_text
+
+HELD_OUT = 300_000
+WINDOW = 512
+QUESTIONS = (
+    "Question: What is a river, and where does its water come from?\nAnswer:",
+    "Question: Write a Python function that returns the largest of three numbers.\nAnswer:",
+    "Question: A train leaves at nine and arrives at a quarter past eleven. How long did it take?\nAnswer:",
+)
+"""The model goes on from each by itself, for ANSWER tokens."""
+ANSWER = 96
+
+
+def held_out_text() -> str:
+    """Python's help from the first line behind character 300,000 on; what is before is left for calibration."""
+    text = help_text()
+    return text[text.index("\n", HELD_OUT) + 1 :]
+
+
+@dataclass(frozen=True)
+class EvaluationText:
+    """A text to compare models on; `ours` has the model's own answers to QUESTIONS beside it."""
+
+    name: str
+    text: str
+    ours: bool
+
+    @classmethod
+    def read(cls, path: str | Path | None) -> EvaluationText:
+        """The UTF-8 file at `path`; None is our own.
+
+        Raises:
+            InvalidArgument: it cannot be read, is not UTF-8, or is empty.
+        """
+        if path is None:
+            return cls("pydoc_data.topics", held_out_text(), True)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
+            raise InvalidArgument(
+                f"the text {path} cannot be read ({reason}); give a UTF-8 text file"
+            ) from None
+        if not text.strip():
+            raise InvalidArgument(f"the text {path} is empty; give one of a thousand words or more")
+        return cls(Path(path).name, text, False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report says of it."""
+        about: dict[str, Any] = {"source": self.name}
+        if self.ours:
+            about |= {"from": HELD_OUT, "python": platform.python_version(), "answers": len(QUESTIONS)}
+        return about
