@@ -7,7 +7,6 @@ What a pair keeps at all positions is its length, so both of its numbers have th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edge.artifact import ModelSpec
-from edge.errors import EngineFailed, InvalidArgument, MissingExtra, TensorError
+from edge.errors import InvalidArgument, TensorError
 from export.graph.static_kv import Largest
+from export.layerwise.session import onnxruntime, open_session, running
 from export.progress import Counter, Progress
 
 Floats = NDArray[np.float32]
@@ -31,7 +31,7 @@ KV_CALIBRATION = "kv_calibration"
 TOKENS = 2048
 """Read at most; KV of so many is in memory, in float32."""
 CHUNK = 128
-_ERRORS_ONLY = 3
+_TOLD = "cannot run the model to calibrate its KV", "export with --kv fp32"
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def largest_kv(graph: Path, spec: ModelSpec, ids: list[int], progress: Progress)
         EngineFailed: it cannot run the graph.
         TensorError: a key or a value is no finite number.
     """
-    ort = _onnxruntime()
+    ort = onnxruntime()
     shape = (1, spec.kv_heads, len(ids), spec.head_dim)
     caches = [[np.zeros(shape, np.float32) for _ in range(2)] for _ in range(spec.layers)]
     token_bytes = 2 * spec.layers * spec.kv_heads * spec.head_dim * 4
     tell = Counter(progress, "calibration", len(ids) * token_bytes)
-    try:
-        session = _session(ort, graph)
+    session = open_session(str(graph), told=_TOLD)
+    with running(_TOLD):
         binding = session.io_binding()
         for layer, cache in enumerate(caches):
             for kind, buffer in zip(("key", "value"), cache, strict=True):
@@ -112,11 +112,6 @@ def largest_kv(graph: Path, spec: ModelSpec, ids: list[int], progress: Progress)
             binding.bind_cpu_input("total_sequence_length", np.array([held], np.int32))
             session.run_with_iobinding(binding)
             tell.add(chunk.shape[1] * token_bytes)
-    except Exception as e:  # its errors have no base of their own
-        first = (str(e).splitlines() or [type(e).__name__])[0]
-        raise EngineFailed(
-            f"onnxruntime {ort.__version__} cannot run the model to calibrate its KV ({first}); export with --kv fp32"
-        ) from e
     return [_largest(keys[0], values[0], layer) for layer, (keys, values) in enumerate(caches)]
 
 
@@ -130,25 +125,3 @@ def _largest(keys: Floats, values: Floats, layer: int) -> Largest:
             "export with --kv fp32, and check the checkpoint"
         )
     return found
-
-
-def _session(ort: Any, graph: Path) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.log_severity_level = _ERRORS_ONLY
-    # What it takes is given back with the session, not kept for the next run.
-    options.enable_cpu_mem_arena = False
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise MissingExtra(
-            f"--kv int8 and int4 run the model to calibrate it, and onnxruntime is missing ({e}); "
-            "pip install 'edgewise[cpu,export]'"
-        ) from None
-    # Some builds report usage.
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime

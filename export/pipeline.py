@@ -114,7 +114,8 @@ def export(
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
-    wish = Wish.checked(recipe, method or DEFAULT_METHOD, effort, bits, size)
+    targeted = bits is not None or size is not None
+    wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size)
     coded = kind in ("int8", "int4")
     if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(

@@ -33,7 +33,6 @@ LAZY = {
     ("edge/memory/gpu.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
     # Calibration runs the model that is being exported.
-    ("export/calibration.py", "onnxruntime"),
     ("export/layerwise/session.py", "onnxruntime"),
 }
 

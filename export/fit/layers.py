@@ -93,7 +93,7 @@ class LayerFit:
         arrays = layer_arrays(self._source, self._names, layer)
         mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
         with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs") as run:
-            seen, unseen = _watch(run, hidden, layer)
+            seen, unseen = _watch(run, hidden)
         if self._folded:
             before = dict(arrays)
             for name in fold(spec, layer, arrays, seen, self._recipe):
@@ -103,7 +103,7 @@ class LayerFit:
                 with Layer(
                     spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs"
                 ) as run:
-                    seen, unseen = _watch(run, hidden, layer)
+                    seen, unseen = _watch(run, hidden)
         for matrix in mine:
             for name in matrix.tensors:
                 key = f"{name}.weight"
@@ -119,6 +119,8 @@ class LayerFit:
         self._work.store_codes(key, found)
         wrong = off(found, rows, precision)
         size = unseen.error(rows)
+        if not np.isfinite(size):
+            raise TensorError(_no_numbers(key))
         self.report[key] = {"method": method, "error": unseen.error(wrong) / size if size else 0.0}
         return rows + wrong
 
@@ -152,14 +154,15 @@ def _split(hidden: Rows) -> tuple[Rows, Rows]:
     return hidden[~kept], hidden[kept]
 
 
-def _watch(run: Layer, hidden: Rows, layer: int) -> tuple[dict[str, Inputs], dict[str, Inputs]]:
+def _watch(run: Layer, hidden: Rows) -> tuple[dict[str, Inputs], dict[str, Inputs]]:
     """What the matrices of a layer take, over the windows to fit to and over those to choose by."""
     found = []
     for part in _split(hidden):
         sums: dict[str, Rows] = {}
         for window in part:
             for name, x in run.run(window)[1].items():
-                moments = x.T @ x
+                with np.errstate(over="ignore", invalid="ignore"):
+                    moments = x.T @ x
                 if name in sums:
                     sums[name] += moments
                 else:
@@ -167,9 +170,13 @@ def _watch(run: Layer, hidden: Rows, layer: int) -> tuple[dict[str, Inputs], dic
         count = np.float32(part.shape[0] * part.shape[1])
         for name, moments in sums.items():
             if not np.isfinite(moments).all():
-                raise TensorError(
-                    f"the inputs of {name} in layer {layer} are no finite numbers on the calibration text; "
-                    "check the checkpoint, or export with --method rtn"
-                )
+                raise TensorError(_no_numbers(name))
         found.append({name: Inputs(moments / count) for name, moments in sums.items()})
     return found[0], found[1]
+
+
+def _no_numbers(name: str) -> str:
+    return (
+        f"what {name} takes or gives are no finite numbers on the calibration text; "
+        "check the checkpoint, or export with --method rtn"
+    )

@@ -7,7 +7,6 @@ from export.graph.panels import Panels
 from export.quantize import Precision
 
 CPU = "cpu"
-_PAGE = 4096
 _OFFERED = {
     CPU: tuple(Precision(bits, block) for bits in (4, 5, 6, 8) for block in (128, 64, 32)),
     "onnxruntime": tuple(Precision(bits, block) for bits in (4, 8) for block in (128, 64, 32)),
@@ -20,16 +19,12 @@ def options(engine: str) -> tuple[Precision, ...]:
 
 
 def stored_bytes(matrix: Matrix, precision: Precision, engine: str, *, gated: bool = False) -> int:
-    """Bytes of the weights file that a matrix takes, up to the page that the next one begins on."""
+    """Bytes that a matrix takes in the weights file."""
     blocks = -(-matrix.inputs // precision.block)
     if engine == CPU:
         layout = Panels.of(precision, matrix.inputs)
         halves = 2 if gated else 1
-        return _pages(halves * layout.count(matrix.rows // halves) * layout.nbytes)
+        return halves * layout.count(matrix.rows // halves) * layout.nbytes
     codes = matrix.rows * blocks * precision.block * precision.bits // 8
     zeros = matrix.rows * -(-blocks * precision.bits // 8) if precision.zero_points else 0
-    return _pages(codes) + _pages(4 * matrix.rows * blocks) + _pages(zeros)
-
-
-def _pages(nbytes: int) -> int:
-    return -(-nbytes // _PAGE) * _PAGE
+    return codes + 4 * matrix.rows * blocks + zeros

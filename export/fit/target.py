@@ -36,7 +36,8 @@ def other_bytes(spec: ModelSpec, text_bytes: int) -> int:
     """Bytes of an artifact that are not matrices: `text_bytes` of tokenizer and template, vectors, tables, graph."""
     vectors = sum(4 * math.prod(s) for s in expected_tensors(spec).values() if len(s) == 1)
     tables = 4 * spec.context * spec.head_dim
-    pages = 4096 * (4 * spec.layers + 8)
+    # A tensor begins on a page: codes, scales and vectors, up to a dozen a layer.
+    pages = 4096 * (12 * spec.layers + 8)
     return text_bytes + vectors + tables + pages + _FILES + _FILES_PER_LAYER * spec.layers
 
 

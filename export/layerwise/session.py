@@ -12,14 +12,22 @@ from edge.errors import EngineFailed, MissingExtra
 _ERRORS_ONLY = 3
 
 
-def open_session(graph: bytes | str, folder: str | None = None) -> Any:
+WITHOUT = (
+    "does not run the model in full precision",
+    "export with --method rtn --no-fidelity, which do not need it",
+)
+
+
+def open_session(graph: bytes | str, folder: str | None = None, told: tuple[str, str] = WITHOUT) -> Any:
     """A session on every core for a graph, or the file of one; its weights are in `folder` where that is given.
+
+    `told` is what an error says that it does not do, and what to do instead.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
         EngineFailed: it does not take the graph.
     """
-    ort = _onnxruntime()
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     options.log_severity_level = _ERRORS_ONLY
@@ -27,30 +35,32 @@ def open_session(graph: bytes | str, folder: str | None = None) -> Any:
     options.enable_cpu_mem_arena = False
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    with running():
+    with running(told):
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
-def running() -> Iterator[None]:
+def running(told: tuple[str, str] = WITHOUT) -> Iterator[None]:
     """Around what ONNX Runtime does; its errors have no base of their own."""
     try:
         yield
     except Exception as e:
         first = (str(e).splitlines() or [type(e).__name__])[0]
-        raise EngineFailed(
-            f"onnxruntime {_onnxruntime().__version__} does not run the model in full precision ({first}); "
-            "export with --method rtn --no-fidelity, which do not need it"
-        ) from e
+        raise EngineFailed(f"onnxruntime {onnxruntime().__version__} {told[0]} ({first}); {told[1]}") from e
 
 
-def _onnxruntime() -> Any:
+def onnxruntime() -> Any:
+    """The module.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
-        import onnxruntime
+        import onnxruntime as ort
     except ImportError as e:
         raise MissingExtra(
             f"the model has to be run for this, and onnxruntime is missing ({e}); pip install 'edgewise[cpu,export]'"
         ) from None
     # Some builds report usage.
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
+    ort.disable_telemetry_events()
+    return ort

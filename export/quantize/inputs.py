@@ -37,7 +37,8 @@ class Inputs:
 
     def error(self, off: Floats) -> float:
         """Squared error of outputs, for weights that are `off` by so much [rows, inputs]; in all rows."""
-        return float(np.vdot(off @ self.moments, off))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.vdot(off @ self.moments, off))
 
     def order(self, block: int) -> NDArray[np.intp]:
         """Inputs, the strongest first, but blocks of the layout each in one piece."""

@@ -31,15 +31,27 @@ REPORT: dict[str, Any] = {
     "seconds": 22.44,
     "peak_rss_bytes": 138_500_000,
     "kv": None,
+    "method": "auto",
+    "fidelity": {
+        "reference": "model@main",
+        "tokens": 1312,
+        "mean_kl": 0.11234,
+        "top1_agreement": 0.8211,
+        "perplexity": 22.0,
+        "reference_perplexity": 20.0,
+    },
+    "note": "",
 }
 TABLE = """\
 source           org/model@main
 architecture     llama
 parameters       134.5 M
 weights          int4, block 32
+method           auto
 engine           cpu
 size             88.6 MB
 bits per weight  5.01
+fidelity         mean KL 0.1123, top-1 82.1%, perplexity ×1.100 of model@main (1312 tokens)
 took             22.4 s
 peak memory      138.5 MB
 written to       out/my model.edge
@@ -113,7 +125,7 @@ def test_kv_in_int8_is_exported(run_edge: Run, tiny_checkpoint: Path, tmp_path: 
         (("--kv", "fp32"), "leave it out, or export with --engine onnxruntime"),
         (
             ("--calibration", "t.txt"),
-            "the calibration text t.txt is of no use without KV in codes; add --kv int8, or leave it out",
+            "the calibration text t.txt is of no use with method rtn and KV in full precision; add --method auto or",
         ),
         (
             ("--engine", "onnxruntime", "--kv", "int8", "--calibration", "/none.txt"),
@@ -161,7 +173,13 @@ def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
                 "zero_points": False,
                 "engine": None,
                 "kv": None,
+                "method": None,
+                "effort": "normal",
+                "bits": None,
+                "size": None,
                 "calibration": None,
+                "restart": False,
+                "fidelity": None,
                 "force": False,
             },
         ),
@@ -169,6 +187,12 @@ def test_what_is_printed(run_edge: Run, exporter: Exporter) -> None:
         (("--weights", "fp16"), {"out": Path("model-fp16.edge"), "weights": "fp16"}),
         (("--engine", "onnxruntime"), {"engine": "onnxruntime"}),
         (("--kv", "int8", "--calibration", "t.txt"), {"kv": "int8", "calibration": Path("t.txt")}),
+        (("--bits", "4.5"), {"out": Path("model-4.5bit.edge"), "bits": 4.5}),
+        (
+            ("--size", "90MB", "--effort", "best"),
+            {"out": Path("model-90MB.edge"), "size": "90MB", "effort": "best"},
+        ),
+        (("--method", "gptq", "--no-fidelity"), {"method": "gptq", "fidelity": False}),
         (("--block", "128", "--zero-points"), {"block": 128, "zero_points": True}),
     ],
 )
@@ -188,6 +212,9 @@ def test_what_the_exporter_is_given(
         (("model.gguf", "--weights", "int3"), 2, "'int3' is not one of"),
         (("model.gguf", "--engine", "tpu"), 2, "'tpu' is not one of"),
         (("model.gguf", "--block", "16"), 2, "'16' is not one of"),
+        (("model.gguf", "--method", "magic"), 2, "'magic' is not one of"),
+        (("model.gguf", "--effort", "all"), 2, "'all' is not one of"),
+        (("model.gguf", "--bits", "few"), 2, "'few' is not a valid float"),
         (("model.gguf", "--kv", "fp16"), 2, "'fp16' is not one of"),
     ],
 )
