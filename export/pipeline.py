@@ -116,7 +116,7 @@ def export(
     kind = chosen_kv(kv, chosen)
     targeted = bits is not None or size is not None
     wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size)
-    coded = kind in ("int8", "int4")
+    coded = kind not in (None, "float32")
     if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(
             f"the calibration text {calibration} is of no use with method {wish.method} and KV in full precision; "

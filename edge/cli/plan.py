@@ -28,8 +28,8 @@ _MIB = 1 << 20
 _BAR = 40
 # Measured, see docs/kv-cache.md.
 _SLOW_PREFILL = (
-    "KV in int8 on stock operators: prompts are read slower than with fp32 (SmolLM2-135M: 1.3 times at 512 tokens, "
-    "1.7 at 2048, 2.0 at 4096), and answers behind them come faster (1.1 to 1.3 times)"
+    "KV in {kind} on stock operators: prompts are read slower than with fp32 (SmolLM2-135M in int8: 1.3 times at 512 "
+    "tokens, 1.7 at 2048, 2.0 at 4096), and answers behind them come faster (1.1 to 1.3 times)"
 )
 
 
@@ -125,7 +125,7 @@ def _notes(plan: Plan) -> list[str]:
     """What memory alone does not tell."""
     if plan.needs.engine == "cpu" or plan.needs.kv_type == "float32":
         return []
-    return [_SLOW_PREFILL]
+    return [_SLOW_PREFILL.format(kind=plan.needs.kv_type)]
 
 
 def _disk(plan: Plan) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ class TestInt8(EngineConformance):
 
 class TestInt4(EngineConformance):
     # A code more or less costs sixteen times as much.
-    tolerance = 0.15
+    tolerance = 0.03
 
     @pytest.fixture
     def open_engine(self, halved: Path) -> OpenEngine:
