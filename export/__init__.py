@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from export.conversion import ConvertReport, convert
-    from export.evaluate import FidelityReport, evaluate
     from export.pipeline import ExportReport, export
 
-__all__ = ["ConvertReport", "ExportReport", "FidelityReport", "convert", "evaluate", "export"]
+__all__ = ["ConvertReport", "ExportReport", "convert", "export"]
 
 # Imported when first asked for: what a config.json says is read without the libraries that write an artifact.
 _HOME = {
     "ConvertReport": "export.conversion",
     "convert": "export.conversion",
     "ExportReport": "export.pipeline",
-    "FidelityReport": "export.evaluate.report",
-    "evaluate": "export.evaluate.evaluate",
     "export": "export.pipeline",
 }
 

@@ -16,7 +16,7 @@ from edge.errors import CheckpointCorrupt, EngineError, InvalidArgument, Missing
 from edge.version import VERSION
 from export.calibration import KV_CALIBRATION, CalibrationText, largest_kv
 from export.checkpoint import Checkpoint, open_checkpoint
-from export.evaluate.evaluate import compare
+from export.evaluate.comparison import compare
 from export.evaluate.store import store_report
 from export.evaluate.text import EvaluationText
 from export.fit.stage import Weights, Wish, chosen_weights

@@ -29,7 +29,7 @@ PUBLIC = {
         "default_threads",
         "open_engine",
     ],
-    "export": ["ConvertReport", "ExportReport", "FidelityReport", "convert", "evaluate", "export"],
+    "export": ["ConvertReport", "ExportReport", "convert", "export"],
 }
 
 

@@ -54,7 +54,7 @@ from export import export
 def told(stage, done, total):
     if stage == sys.argv[4] and done:
         os.kill(os.getpid(), int(sys.argv[3]))
-export(sys.argv[1], sys.argv[2], progress=told)
+export(sys.argv[1], sys.argv[2], progress=told, method="rtn", fidelity=False)
 """
 
 
@@ -149,7 +149,7 @@ for percent in (0, 1, 2, 5, 10, 20, 40, 60, 80, 95):
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     try:
-        export(source, place + "/out")
+        export(source, place + "/out", method="rtn", fidelity=False)
     except StorageError as e:
         print("full" if "disk is full" in str(e) else "large" if "too large" in str(e) else e, os.listdir(place))
     else:

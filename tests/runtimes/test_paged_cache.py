@@ -76,8 +76,8 @@ def test_types_come_near_each_other(paged: OpenEngine) -> None:
 def test_types_that_are_refused(paged: OpenEngine, tiny_artifact: Path) -> None:
     with pytest.raises(InvalidArgument, match="kv is 'int3'; choose one of fp32, fp16, int8, int4"):
         paged(kv="int3")
-    with pytest.raises(EngineError, match="onnxruntime engine keeps KV as fp32, int8, not int4"):
-        open_engine(open_artifact(tiny_artifact), kv="int4")
+    with pytest.raises(EngineError, match="onnxruntime engine keeps KV as fp32, int8, int4, not fp16"):
+        open_engine(open_artifact(tiny_artifact), kv="fp16")
 
 
 @settings(deadline=None, max_examples=40)

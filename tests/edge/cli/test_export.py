@@ -297,6 +297,9 @@ def test_an_export_that_is_stopped_leaves_things_as_they_were(
         str(tiny_checkpoint),
         "-o",
         str(out),
+        "--method",
+        "rtn",
+        "--no-fidelity",
         *force,
     ]
     done = subprocess.run(command, capture_output=True, text=True)

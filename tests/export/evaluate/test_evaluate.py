@@ -15,8 +15,8 @@ import pytest
 import edge
 from edge.artifact import open_artifact
 from edge.errors import InvalidArgument, StorageError
-from export import evaluate, export
-from export.evaluate import store
+from export import export
+from export.evaluate import evaluate, store
 from export.evaluate.divergence import log_softmax
 from export.evaluate.page import page
 from export.evaluate.report import FidelityReport
