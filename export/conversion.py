@@ -12,6 +12,7 @@ from typing import Any
 from edge.artifact import Artifact, Manifest, Variant, open_artifact
 from edge.errors import ArtifactCorrupt, ArtifactTooNew, EngineError, InvalidArgument
 from export.calibration import KV_CALIBRATION
+from export.evaluate.report import NAME, PAGE
 from export.folder import artifact_folder
 from export.graph.panels import LAYOUT, VERSION
 from export.graph.weights_file import writing
@@ -114,7 +115,8 @@ def _write(
     manifest = source.manifest
     of_variants = {name for variant in manifest.variants for name in (variant.model, *variant.files)}
     for entry in manifest.files:
-        if entry.path not in of_variants:
+        # A report is of the artifact it was measured on.
+        if entry.path not in of_variants and entry.path not in (NAME, PAGE):
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)

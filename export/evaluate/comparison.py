@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edge.artifact import Artifact, ModelSpec, open_artifact
-from edge.errors import ArtifactError, InvalidArgument
+from edge.errors import ArtifactError, InvalidArgument, StorageError
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.evaluate.artifact_run import CHUNK, ArtifactRun
 from export.evaluate.divergence import Divergence, log_softmax
@@ -21,6 +21,7 @@ from export.evaluate.report import NAME, PAGE, FidelityReport
 from export.evaluate.store import store_report
 from export.evaluate.text import ANSWER, QUESTIONS, WINDOW, EvaluationText
 from export.fit.matrices import Matrix, matrices
+from export.folder import locked
 from export.graph.checkpoint_weights import CheckpointWeights
 from export.layerwise import Dequantized, Head, embedded
 from export.progress import Counter, Progress
@@ -67,7 +68,12 @@ def evaluate(
     with open_checkpoint(reference, progress=tell) as checkpoint:
         report = compare(opened, checkpoint, words, samples, tell)
     if write:
-        store_report(opened, report)
+        with locked(opened.path) as ours:
+            if not ours:
+                raise StorageError(
+                    f"{opened.path} is being changed by another process; evaluate it again afterwards"
+                )
+            store_report(opened, report)
     return report
 
 

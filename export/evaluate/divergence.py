@@ -14,6 +14,8 @@ LogProbabilities = NDArray[np.float64]
 BLOCK = 64
 """Tokens of a stretch."""
 _RESAMPLES = 1000
+# Rows that are worked at together: what they need stays in the processor's cache.
+_ROWS = 4
 
 
 def log_softmax(logits: Logits) -> LogProbabilities:
@@ -43,14 +45,18 @@ class Divergence:
 
         `successors` are the tokens that follow: n of them, or n - 1 where the text ends.
         """
+        for start in range(0, len(reference), _ROWS):
+            self._add(reference[start : start + _ROWS], model[start : start + _ROWS])
+        rows, tokens = np.arange(len(successors)), np.asarray(successors, np.intp)
+        self._reference_loss.append(-reference[rows, tokens])
+        self._loss.append(-model[rows, tokens])
+
+    def _add(self, reference: LogProbabilities, model: LogProbabilities) -> None:
         # Where the reference gives nothing (-inf), p log p is 0; numpy would say nan.
         gap = np.subtract(reference, model, out=np.zeros_like(reference), where=np.isfinite(reference))
         self._kl.append((np.exp(reference) * gap).sum(axis=-1))
         self._agree.append(reference.argmax(axis=-1) == model.argmax(axis=-1))
         self._agree5.append(_shared(reference, model, 5))
-        rows, tokens = np.arange(len(successors)), np.asarray(successors, np.intp)
-        self._reference_loss.append(-reference[rows, tokens])
-        self._loss.append(-model[rows, tokens])
 
     @property
     def tokens(self) -> int:

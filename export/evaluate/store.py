@@ -9,24 +9,31 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest
+from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
+from edge.errors import InvalidArgument
 from export.evaluate.page import page
 from export.evaluate.report import NAME, PAGE, FidelityReport
 from export.graph.weights_file import writing
 
 
-def store_report(artifact: Artifact, report: FidelityReport) -> None:
+def store_report(measured: Artifact, report: FidelityReport) -> None:
     """Write fidelity.json and fidelity.html. Whenever it is interrupted, the artifact is whole.
 
     Raises:
         StorageError: the disk is full or refuses.
+        InvalidArgument: it has become another artifact since it was measured.
     """
     data = {
         NAME: (json.dumps(report.to_json(), indent=1) + "\n").encode(),
         PAGE: page(report).encode(),
     }
-    folder, manifest = artifact.path, artifact.manifest
-    others = tuple(entry for entry in manifest.files if entry.path not in data)
+    folder, manifest = measured.path, open_artifact(measured.path).manifest
+    others, before = (
+        tuple(entry for entry in files if entry.path not in data)
+        for files in (manifest.files, measured.manifest.files)
+    )
+    if others != before:
+        raise InvalidArgument(f"{folder} was replaced while it was evaluated; evaluate it again")
     # Not listed while they change: a manifest never tells of other bytes than there are.
     if len(others) < len(manifest.files):
         _put(folder / MANIFEST, replace(manifest, files=others))

@@ -15,13 +15,14 @@ import pytest
 import edge
 from edge.artifact import open_artifact
 from edge.errors import InvalidArgument, StorageError
-from export import export
+from export import convert, export
 from export.evaluate import evaluate, store
 from export.evaluate.divergence import log_softmax
 from export.evaluate.page import page
 from export.evaluate.report import FidelityReport
 from export.evaluate.text import WINDOW, held_out_text
 from export.fit.text import SEEN, help_text
+from export.folder import locked
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import reference_logits
 from tests.export.small import small_checkpoint
@@ -154,6 +155,27 @@ def test_at_the_end_of_an_export(source: Path, tmp_path: Path) -> None:
     open_artifact(tmp_path / "a.edge").verify()
     held = sum(p.stat().st_size for p in (tmp_path / "a.edge").rglob("*") if p.is_file())
     assert held > report.file_bytes
+
+
+def test_an_artifact_that_was_replaced_meanwhile(source: Path, artifact: Path, words: Path) -> None:
+    def replaced(stage: str, done: int, total: int) -> None:
+        if stage == "compare" and done == total:
+            export(source, artifact, weights="int8", engine="onnxruntime", force=True)
+
+    with pytest.raises(InvalidArgument, match="was replaced while it was evaluated; evaluate it again"):
+        evaluate(artifact, source, text=words, samples=1, progress=replaced)
+    open_artifact(artifact).verify()
+    with locked(artifact), pytest.raises(StorageError, match="is being changed by another process"):
+        evaluate(artifact, source, text=words, samples=1)
+
+
+def test_a_conversion_leaves_the_report_behind(
+    source: Path, artifact: Path, words: Path, tmp_path: Path
+) -> None:
+    evaluate(artifact, source, text=words, samples=1)
+    convert(artifact, tmp_path / "cpu.edge", engine="cpu")
+    assert not (tmp_path / "cpu.edge" / "fidelity.json").exists()
+    open_artifact(tmp_path / "cpu.edge").verify()
 
 
 @pytest.mark.parametrize("renamed", [0, 1, 2, 3, 4])
