@@ -10,7 +10,10 @@ from export.quantize import Precision, Quantized, RoundToNearest
 from export.quantize.method import Rows
 
 CASES = [
-    (bits, block, zero_points) for bits in (4, 8) for block in (32, 64, 128) for zero_points in (False, True)
+    (bits, block, zero_points)
+    for bits in (4, 5, 6, 8)
+    for block in (32, 64, 128)
+    for zero_points in (False, True)
 ]
 TINY = float(np.finfo(np.float32).tiny)
 # Half a step of bfloat16. A least-squares scale that is off by this part adds its square of Σwx² to the error.
@@ -106,15 +109,15 @@ def test_never_worse_than_plain_rounding(kind: str, bits: int, block: int, zero_
     assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power).all()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_clearly_better_where_weights_are_normal(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "part"), [(4, 0.75), (5, 0.85), (6, 0.9), (8, 0.95)])
+def test_clearly_better_where_weights_are_normal(bits: int, part: float) -> None:
     rows = rows_of("normal", 32)
     ours = weighted_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
-    assert ours < (0.75 if bits == 4 else 0.95) * weighted_error(rows, plain(rows, bits, 32, False), 32).sum()
+    assert ours < part * weighted_error(rows, plain(rows, bits, 32, False), 32).sum()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_bfloat16_scales_cost_little(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "most"), [(4, 1.01), (5, 1.02), (6, 1.03), (8, 1.2)])
+def test_bfloat16_scales_cost_little(bits: int, most: float) -> None:
     """Beside the best of many trials with float32 scales."""
     rows = rows_of("normal", 32)
     x, w = rows.astype(np.float64).reshape(-1, 32), importance(rows, 32)
@@ -126,7 +129,7 @@ def test_bfloat16_scales_cost_little(bits: int) -> None:
             scale = (w * x * q).sum(1, keepdims=True) / (w * q * q).sum(1, keepdims=True)
             least = np.minimum(least, (w * (x - q * scale) ** 2).sum(1))
     ours = weighted_error(rows, quantized(rows, bits, 32, False).dequantize(bits), 32).sum()
-    assert ours < (1.01 if bits == 4 else 1.2) * least.sum()
+    assert ours < most * least.sum()
 
 
 @pytest.mark.parametrize("kind", ["grid of 15", "grid of 16"])
@@ -146,7 +149,7 @@ blocks_of_32 = hnp.arrays(
 )
 
 
-@given(blocks_of_32, st.sampled_from([4, 8]), st.booleans())
+@given(blocks_of_32, st.sampled_from([4, 5, 6, 8]), st.booleans())
 @settings(max_examples=300)
 def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: bool) -> None:
     result = quantized(rows, bits, 32, zero_points)
@@ -160,7 +163,7 @@ def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: b
     assert (error <= x + step / 2 + lost).all()
 
 
-@given(blocks_of_32, st.sampled_from([4, 8]), st.booleans())
+@given(blocks_of_32, st.sampled_from([4, 5, 6, 8]), st.booleans())
 def test_never_worse_than_plain_rounding_whatever_the_weights(
     rows: Rows, bits: int, zero_points: bool
 ) -> None:
