@@ -1,7 +1,7 @@
 """Descent: codes and scales that are there already, each improved in turn with the others held fixed.
 
 Coordinate descent over codes is QuantEase (Behdin et al. 2023, arXiv:2309.01885); scales are improved the same way,
-each to its least-squares value given all the others. The error of outputs never grows.
+each to its least-squares value given all the others. The error of outputs, with damping, never grows.
 """
 
 from __future__ import annotations
