@@ -6,7 +6,7 @@ python -m bench.fidelity REFERENCE.edge ARTIFACT.edge... [--tokens 4000] [--json
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,12 @@ import click
 from tqdm import tqdm
 
 import edge
-from bench.text import HELD_OUT, held_out_text
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError, InvalidArgument
-from export.evaluate.divergence import Divergence, LogProbabilities, log_softmax
-from runtimes import Step
-
-# Logits of a chunk in float64 stay below 50 MB with a vocabulary of 152,000.
-CHUNK = 32
+from export.evaluate.artifact_run import CHUNK, log_probabilities
+from export.evaluate.divergence import Divergence
+from export.evaluate.text import HELD_OUT, held_out_text
 
 
 @click.command()
@@ -109,7 +106,7 @@ def shared_tokens(models: Sequence[edge.Model], text: str, count: int) -> list[i
 def divergences(models: Sequence[edge.Model], ids: Sequence[int]) -> list[Divergence]:
     """How far each model but the first is from the first, over `ids`, with a progress bar."""
     found = [Divergence() for _ in models[1:]]
-    passes = [log_probabilities(model, ids) for model in models]
+    passes = [log_probabilities(model.engine, ids) for model in models]
     with tqdm(total=len(ids), desc="compare", unit=" tokens", disable=None) as bar:
         for start, chunk in zip(range(0, len(ids), CHUNK), zip(*passes, strict=True), strict=True):
             reference = chunk[0]
@@ -117,21 +114,6 @@ def divergences(models: Sequence[edge.Model], ids: Sequence[int]) -> list[Diverg
                 divergence.add(reference, model, ids[start + 1 : start + len(reference) + 1])
             bar.update(len(reference))
     return found
-
-
-def log_probabilities(model: edge.Model, ids: Sequence[int]) -> Iterator[LogProbabilities]:
-    """Log-probabilities [chunk, vocab] behind each of `ids`, read as one sequence a chunk at a time.
-
-    Raises:
-        ContextExceeded: there are more than the context holds.
-    """
-    cache = model.engine.new_cache()
-    try:
-        for start in range(0, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
-            yield log_softmax(model.engine.run([Step(chunk, cache, range(len(chunk)))])[0])
-    finally:
-        cache.close()
 
 
 def _about(model: edge.Model, perplexity: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import edge
-from bench.text import held_out_text
+from edge.cli.inspect import file_bytes
 from edge.cli.output import print_table
 from export.checkpoint import open_checkpoint
-from export.evaluate.divergence import Divergence, LogProbabilities, log_softmax
-from export.fit.layers import full_precision
+from export.evaluate.artifact_run import CHUNK, log_probabilities
+from export.evaluate.divergence import Divergence, log_softmax
+from export.evaluate.text import WINDOW, held_out_text
 from export.graph.checkpoint_weights import CheckpointWeights
-from export.layerwise import Head
+from export.layerwise import Head, full_precision
 from export.quantize import Recipe
-from runtimes import Step
 
-WINDOW = 512
-_POSITIONS = 128
 _LLAMA = Path(__file__).with_name("llama_formats.py")
 
 Windows = NDArray[np.int64]
@@ -63,20 +60,23 @@ def main(
         words = held_out_text() if text is None else text.read_text(encoding="utf-8")
         ids = tokenizer.encode(words, add_special_tokens=False).ids[: tokens // WINDOW * WINDOW]
         windows = np.array(ids, np.int64)[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)
-        found = {path: Divergence() for path in artifacts}
+        found = [Divergence() for _ in artifacts]
         models = [edge.load(path, context=WINDOW) for path in artifacts]
         source = CheckpointWeights(checkpoint.tensors, Recipe(weights="fp32"), lambda nbytes: None)
         with tempfile.TemporaryDirectory() as folder:
             hidden = full_precision(checkpoint.spec, source, windows, Path(folder), lambda layers: None)
         head = Head(checkpoint.spec, source)
         for window, states in zip(windows, hidden, strict=True):
-            passes = [_log_probabilities(model, window) for model in models]
-            for start in range(0, WINDOW, _POSITIONS):
-                exact = log_softmax(head.logits(states[start : start + _POSITIONS]))
-                following = window[start + 1 : start + 1 + _POSITIONS].tolist()
-                for divergence, logits in zip(found.values(), passes, strict=True):
+            passes = [log_probabilities(model.engine, window.tolist()) for model in models]
+            for start in range(0, WINDOW, CHUNK):
+                exact = log_softmax(head.logits(states[start : start + CHUNK]))
+                following = window[start + 1 : start + 1 + CHUNK].tolist()
+                for divergence, logits in zip(found, passes, strict=True):
                     divergence.add(exact, next(logits), following)
-    rows = [_row(path.name, _bytes(path), divergence) for path, divergence in found.items()]
+    rows = [
+        _row(model.artifact.path.name, file_bytes(model.artifact), divergence)
+        for model, divergence in zip(models, found, strict=True)
+    ]
     if ggufs:
         rows += _llama_rows(llama, reference, ggufs, windows)
     if as_json:
@@ -99,16 +99,6 @@ def main(
     click.echo(f"\n{windows.size} tokens in windows of {WINDOW}; KL in nats")
 
 
-def _log_probabilities(model: edge.Model, window: NDArray[np.int64]) -> Iterator[LogProbabilities]:
-    cache = model.engine.new_cache()
-    try:
-        for start in range(0, WINDOW, _POSITIONS):
-            part = window[start : start + _POSITIONS].tolist()
-            yield log_softmax(model.engine.run([Step(part, cache, range(len(part)))])[0])
-    finally:
-        cache.close()
-
-
 def _row(name: str, nbytes: int, d: Divergence) -> dict[str, Any]:
     return {
         "name": name,
@@ -120,10 +110,6 @@ def _row(name: str, nbytes: int, d: Divergence) -> dict[str, Any]:
         "perplexity": d.perplexity,
         "reference_perplexity": d.reference_perplexity,
     }
-
-
-def _bytes(artifact: Path) -> int:
-    return sum(file.stat().st_size for file in artifact.rglob("*") if file.is_file())
 
 
 def _llama_rows(

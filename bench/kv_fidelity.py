@@ -19,12 +19,12 @@ import click
 
 import edge
 from bench.fidelity import divergences, shared_tokens
-from bench.text import HELD_OUT, held_out_text
 from edge.artifact import Artifact, ModelSpec, Variant, open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError
 from export.architecture.decoder import describe
+from export.evaluate.text import HELD_OUT, held_out_text
 from export.folder import write_text
 from export.graph.builder import Value
 from export.graph.cpu_attention import CpuAttention

@@ -23,12 +23,12 @@ import numpy as np
 import tokenizers
 
 import edge
-from bench.text import held_out_text
 from edge.cache.session import Session
 from edge.generate import Generation
 from edge.limits import Limits
 from edge.sampling import Sampler, Sampling
 from edge.tokenizer import Tokenizer
+from export.evaluate.text import held_out_text
 from runtimes.protocol import CancelToken, Engine, Logits, Step
 
 VOCABULARIES = (49_152, 151_936)

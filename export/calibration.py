@@ -21,6 +21,7 @@ from edge.errors import InvalidArgument, TensorError
 from export.graph.static_kv import Largest
 from export.layerwise.session import onnxruntime, open_session, running
 from export.progress import Counter, Progress
+from export.text_file import read_text
 
 Floats = NDArray[np.float32]
 
@@ -48,15 +49,9 @@ class CalibrationText:
         Raises:
             InvalidArgument: it cannot be read, or is not UTF-8.
         """
-        own = Path(__file__).with_suffix(".txt")
-        try:
-            text = (own if path is None else Path(path)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
-            raise InvalidArgument(
-                f"the calibration text {path} cannot be read ({reason}); give a UTF-8 text file"
-            ) from None
-        return cls(OWN_TEXT if path is None else Path(path).name, text)
+        if path is None:
+            return cls(OWN_TEXT, Path(__file__).with_suffix(".txt").read_text(encoding="utf-8"))
+        return cls(Path(path).name, read_text(path, "calibration text"))
 
     def tokens(self, tokenizer_json: str, context: int) -> list[int]:
         """The first TOKENS ids of the text, with what the tokenizer puts around a text; `context` at most.

@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Artifact, Manifest, Variant, open_artifact
-from edge.errors import ArtifactCorrupt, ArtifactTooNew, EngineError, InvalidArgument
+from edge.artifact import FIDELITY, Artifact, Manifest, Variant, open_artifact
+from edge.errors import ArtifactTooNew, EngineError, InvalidArgument
 from export.calibration import KV_CALIBRATION
-from export.evaluate.report import NAME, PAGE
+from export.evaluate.report import PAGE
 from export.folder import artifact_folder
 from export.graph.panels import LAYOUT, VERSION
 from export.graph.weights_file import writing
 from export.manifest import write_manifest
 from export.progress import Counter, Progress
 from export.quantize import Recipe
-from export.stored_weights import StoredWeights
+from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
 from export.variant import ENGINES, chosen_engine, write_variant
 
@@ -74,7 +74,7 @@ def convert(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     source, out = open_artifact(artifact), Path(out)
-    recipe = _recipe(source)
+    recipe = stored_recipe(source)
     # Asked first, so that the advice is right where there is only one engine for such weights.
     engine = chosen_engine(engine, recipe)
     variant = _other_variant(source, engine)
@@ -116,7 +116,7 @@ def _write(
     of_variants = {name for variant in manifest.variants for name in (variant.model, *variant.files)}
     for entry in manifest.files:
         # A report is of the artifact it was measured on.
-        if entry.path not in of_variants and entry.path not in (NAME, PAGE):
+        if entry.path not in of_variants and entry.path not in (FIDELITY, PAGE):
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)
@@ -131,15 +131,6 @@ def _write(
         variant=variant,
         provenance={key: value for key, value in manifest.provenance.items() if key != KV_CALIBRATION},
     )
-
-
-def _recipe(artifact: Artifact) -> Recipe:
-    try:
-        return Recipe.from_json(artifact.manifest.recipe)
-    except (TypeError, AttributeError, InvalidArgument) as e:
-        raise ArtifactCorrupt(
-            f"{artifact.path}: the recipe is none ({e}); export the artifact again"
-        ) from None
 
 
 def _other_variant(artifact: Artifact, engine: str) -> Variant:

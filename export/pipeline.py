@@ -174,7 +174,7 @@ def _write(
 
     recipe = weights.recipe
     provenance: dict[str, Any] = {
-        "source": _origin(checkpoint.source),
+        "source": checkpoint.origin,
         "edgewise": VERSION,
         **checkpoint.provenance,
         **weights.provenance,
@@ -215,11 +215,6 @@ def _measured(
     store_report(artifact, report)
     long = ("kl_by_position", "tensors", "parts", "size_curve")
     return {key: value for key, value in report.to_json().items() if key not in long}, ""
-
-
-def _origin(source: str) -> str:
-    """A hub id whole, of a path the last part: the folders of this machine are nobody else's business."""
-    return os.path.basename(os.path.abspath(source)) if os.path.exists(source) else source
 
 
 def _strict_json(generation: dict[str, Any]) -> str:

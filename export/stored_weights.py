@@ -36,6 +36,18 @@ class _Place:
     """Of a gated matrix in panels."""
 
 
+def stored_recipe(artifact: Artifact) -> Recipe:
+    """How the weights of an artifact are stored.
+
+    Raises:
+        ArtifactCorrupt: what the manifest says is no recipe.
+    """
+    try:
+        return Recipe.from_json(artifact.manifest.recipe)
+    except (TypeError, AttributeError, InvalidArgument) as e:
+        raise ArtifactCorrupt(f"{artifact.path}: the recipe is none ({e}); {_AGAIN}") from None
+
+
 class StoredWeights:
     """A `WeightSource`; scales are rounded to bfloat16, and how far that changed them is kept.
 

@@ -2,10 +2,11 @@
 
 from edge.artifact.folder import Artifact, open_artifact
 from edge.artifact.kv import kv_groups, kv_layers, stored_kv_type
-from edge.artifact.manifest import FORMAT, MANIFEST, FileEntry, KvGroup, Manifest, Part, Variant
+from edge.artifact.manifest import FIDELITY, FORMAT, MANIFEST, FileEntry, KvGroup, Manifest, Part, Variant
 from edge.artifact.spec import ModelSpec, Rope
 
 __all__ = [
+    "FIDELITY",
     "FORMAT",
     "MANIFEST",
     "Artifact",

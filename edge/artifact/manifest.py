@@ -22,6 +22,8 @@ from edge.version import VERSION
 # 2: variants name the layout of their weights.
 FORMAT = 2
 MANIFEST = "edge.json"
+FIDELITY = "fidelity.json"
+"""The report of how far an artifact is from its source, where there is one."""
 
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 

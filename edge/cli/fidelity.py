@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edge.artifact import Artifact
-
-NAME = "fidelity.json"
+from edge.artifact import FIDELITY, Artifact
 
 
 def fidelity_rows(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -27,10 +25,10 @@ def fidelity_rows(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 def stored_fidelity(artifact: Artifact) -> dict[str, Any] | None:
     """The report that lies in an artifact; None where there is none, or it cannot be read."""
-    if all(entry.path != NAME for entry in artifact.manifest.files):
+    if all(entry.path != FIDELITY for entry in artifact.manifest.files):
         return None
     try:
-        report = json.loads(artifact.file(NAME).read_text(encoding="utf-8"))
+        report = json.loads(artifact.file(FIDELITY).read_text(encoding="utf-8"))
         fidelity_rows(report)
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,6 +27,11 @@ class Checkpoint:
     text: TextFiles
     provenance: dict[str, str] = field(default_factory=dict)
     """Where it came from: `format`, and `name`, `license`, `repository`, `revision` where they are known."""
+
+    @property
+    def origin(self) -> str:
+        """A hub id whole, of a path the last part: the folders of this machine are nobody else's business."""
+        return os.path.basename(os.path.abspath(self.source)) if os.path.exists(self.source) else self.source
 
     def close(self) -> None:
         """Let go of the files. Tensors open theirs for each read, so there is nothing to do."""

@@ -9,10 +9,25 @@ import numpy as np
 
 from edge.artifact import Artifact
 from export.evaluate.divergence import LogProbabilities, log_softmax
-from runtimes import Step, default_threads, open_engine
+from runtimes import Engine, Step, default_threads, open_engine
 
 # Logits of a chunk in float64 stay below 80 MB with a vocabulary of 152,000.
 CHUNK = 64
+
+
+def log_probabilities(engine: Engine, ids: Sequence[int]) -> Iterator[LogProbabilities]:
+    """Float64 [CHUNK, vocab] behind each of `ids`, read as one sequence a chunk at a time.
+
+    Raises:
+        ContextExceeded: there are more than the context holds.
+    """
+    cache = engine.new_cache()
+    try:
+        for start in range(0, len(ids), CHUNK):
+            chunk = list(ids[start : start + CHUNK])
+            yield log_softmax(engine.run([Step(chunk, cache, range(len(chunk)))])[0])
+    finally:
+        cache.close()
 
 
 class ArtifactRun:
@@ -20,34 +35,24 @@ class ArtifactRun:
 
     def __init__(self, artifact: Artifact, tokens: int) -> None:
         """Raises EngineError, ArtifactError, MissingExtra."""
-        self._engine = open_engine(
+        self.engine = open_engine(
             artifact, threads=default_threads(), context=min(tokens, artifact.spec.context)
         )
 
     @property
     def kv(self) -> str:
         """What keys and values are kept as."""
-        return self._engine.kv[0].type
-
-    def log_probabilities(self, window: Sequence[int]) -> Iterator[LogProbabilities]:
-        """Float64 [CHUNK, vocab] behind each token of one sequence, a chunk at a time."""
-        cache = self._engine.new_cache()
-        try:
-            for start in range(0, len(window), CHUNK):
-                part = list(window[start : start + CHUNK])
-                yield log_softmax(self._engine.run([Step(part, cache, range(len(part)))])[0])
-        finally:
-            cache.close()
+        return self.engine.kv[0].type
 
     def continued(self, prompt: Sequence[int], count: int) -> list[int]:
         """`prompt` and the `count` likeliest tokens behind it, one by one."""
         ids = list(prompt)
-        cache = self._engine.new_cache()
+        cache = self.engine.new_cache()
         try:
-            logits = self._engine.run([Step(ids, cache, [len(ids) - 1])])[0]
+            logits = self.engine.run([Step(ids, cache, [len(ids) - 1])])[0]
             for _ in range(count):
                 ids.append(int(np.argmax(logits[0])))
-                logits = self._engine.run([Step(ids[-1:], cache, [0])])[0]
+                logits = self.engine.run([Step(ids[-1:], cache, [0])])[0]
         finally:
             cache.close()
         return ids
@@ -58,4 +63,4 @@ class ArtifactRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._engine.close()
+        self.engine.close()

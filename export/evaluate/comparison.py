@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edge.artifact import Artifact, ModelSpec, open_artifact
-from edge.errors import ArtifactError, InvalidArgument, StorageError
+from edge.artifact import FIDELITY, Artifact, ModelSpec, open_artifact
+from edge.errors import InvalidArgument, StorageError
 from export.checkpoint import Checkpoint, open_checkpoint
-from export.evaluate.artifact_run import CHUNK, ArtifactRun
+from export.evaluate.artifact_run import CHUNK, ArtifactRun, log_probabilities
 from export.evaluate.divergence import Divergence, log_softmax
-from export.evaluate.layer_errors import exact_layer, layer_errors
-from export.evaluate.report import NAME, PAGE, FidelityReport
+from export.evaluate.layer_errors import layer_errors
+from export.evaluate.report import PAGE, FidelityReport
 from export.evaluate.store import store_report
 from export.evaluate.text import ANSWER, QUESTIONS, WINDOW, EvaluationText
 from export.fit.matrices import Matrix, matrices
 from export.folder import locked
 from export.graph.checkpoint_weights import CheckpointWeights
-from export.layerwise import Dequantized, Head, embedded
+from export.layerwise import Dequantized, Head, embedded, exact_layer
 from export.progress import Counter, Progress
 from export.quantize import Recipe
-from export.stored_weights import StoredWeights
+from export.stored_weights import StoredWeights, stored_recipe
 
 SAMPLES = 8
 """Windows of text that are compared, unless more or fewer are asked for."""
@@ -111,7 +110,7 @@ def compare(
             for window, state in zip(group.tolist(), states, strict=True):
                 before = divergence.tokens
                 for start, ours in zip(
-                    range(0, len(window), CHUNK), run.log_probabilities(window), strict=True
+                    range(0, len(window), CHUNK), log_probabilities(run.engine, window), strict=True
                 ):
                     theirs = log_softmax(head.logits(state[start : start + CHUNK]))
                     divergence.add(theirs, ours, window[start + 1 : start + 1 + len(ours)])
@@ -121,9 +120,7 @@ def compare(
         kv = run.kv
     return FidelityReport(
         artifact=manifest.name,
-        reference=os.path.basename(os.path.abspath(checkpoint.source))
-        if os.path.exists(checkpoint.source)
-        else checkpoint.source,
+        reference=checkpoint.origin,
         kv=kv,
         text=words.to_json(),
         tokens=divergence.tokens,
@@ -137,7 +134,7 @@ def compare(
         reference_perplexity=divergence.reference_perplexity,
         confidence=divergence.confidence(),
         bits_per_weight=manifest.bits_per_weight,
-        file_bytes=sum(entry.size for entry in manifest.files if entry.path not in (NAME, PAGE)),
+        file_bytes=sum(entry.size for entry in manifest.files if entry.path not in (FIDELITY, PAGE)),
         parts=[
             {
                 "name": part.name,
@@ -211,13 +208,12 @@ def _reference(
             hidden = exact_layer(spec, layer, exact, hidden, folder)
         else:
             weights, recipe = stored
-            first, found = layer_errors(spec, layer, exact, weights, hidden[0], folder)
+            hidden, found = layer_errors(spec, layer, exact, weights, hidden, folder)
             errors += [
                 _tensor(matrix, recipe, found[matrix.name])
                 for matrix in matrices(spec)
                 if matrix.layer == layer
             ]
-            hidden = [first, *exact_layer(spec, layer, exact, hidden[1:], folder)]
         step.add(1)
     return hidden, errors
 
@@ -235,10 +231,7 @@ def _tensor(matrix: Matrix, recipe: Recipe, error: float) -> dict[str, Any]:
 
 def _stored(artifact: Artifact) -> tuple[Dequantized, Recipe] | None:
     """The artifact's weights as floats; None where they are not codes."""
-    try:
-        recipe = Recipe.from_json(artifact.manifest.recipe)
-    except (TypeError, AttributeError, InvalidArgument) as e:
-        raise ArtifactError(f"{artifact.path}: the recipe is none ({e}); export the artifact again") from None
+    recipe = stored_recipe(artifact)
     if not recipe.bits:
         return None
     variant = artifact.manifest.variants[0]

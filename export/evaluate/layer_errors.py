@@ -7,45 +7,42 @@ from pathlib import Path
 import numpy as np
 
 from edge.artifact import ModelSpec
-from export.architecture.expected import expected_tensors
-from export.fit.source import layer_arrays
 from export.graph.weight_source import WeightSource
-from export.layerwise import ArrayWeights, Layer
+from export.layerwise import ArrayWeights, Layer, Taps, layer_arrays
 from export.quantize.method import Rows
 
 
-def exact_layer(
-    spec: ModelSpec, layer: int, source: WeightSource, hidden: list[Rows], folder: Path
-) -> list[Rows]:
-    """The layer's output for groups of sequences float32 [n, tokens, hidden_size]."""
-    if not hidden:
-        return []
-    arrays = layer_arrays(source, list(expected_tensors(spec)), layer)
-    most = max(group.shape[1] for group in hidden)
-    with Layer(spec, layer, ArrayWeights(arrays), most, folder) as run:
-        return [np.stack([run.run(window)[0] for window in group]) for group in hidden]
-
-
 def layer_errors(
-    spec: ModelSpec, layer: int, exact: WeightSource, stored: WeightSource, hidden: Rows, folder: Path
-) -> tuple[Rows, dict[str, float]]:
-    """The layer's exact output for `hidden` [n, tokens, hidden_size], and errors by the names of matrices.
+    spec: ModelSpec,
+    layer: int,
+    exact: WeightSource,
+    stored: WeightSource,
+    hidden: list[Rows],
+    folder: Path,
+) -> tuple[list[Rows], dict[str, float]]:
+    """As `exact_layer` for groups of sequences, and errors by the names of matrices.
 
-    An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, over all tokens of the first sequence. Each output has a factor d of
-    its own, the one that fits best: an export may multiply an output by a number that it divides the next matrix by.
+    An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, over all tokens of the very first sequence. Each output has a factor d
+    of its own, the one that fits best: an export may multiply an output by a number that it divides the next matrix by.
     """
-    names = list(expected_tensors(spec))
-    tokens = hidden.shape[1]
-    with Layer(
-        spec, layer, ArrayWeights(layer_arrays(exact, names, layer)), tokens, folder, taps="outputs"
-    ) as run:
-        found = [run.run(window) for window in hidden]
-    with Layer(
-        spec, layer, ArrayWeights(layer_arrays(stored, names, layer)), tokens, folder, taps="outputs"
-    ) as run:
-        _, wrong = run.run(hidden[0])
-    errors = {name: _error(found[0][1][name], wrong[name]) for name in wrong}
-    return np.stack([output for output, _ in found]), errors
+    first, most = hidden[0][0], max(group.shape[1] for group in hidden)
+
+    def opened(source: WeightSource, tokens: int) -> Layer:
+        weights = ArrayWeights(layer_arrays(spec, source, layer))
+        return Layer(spec, layer, weights, tokens, folder, taps="outputs")
+
+    right: Taps = {}
+    outputs: list[Rows] = []
+    with opened(exact, most) as run:
+        for group in hidden:
+            found = np.empty_like(group)
+            for i, window in enumerate(group):
+                found[i], taps = run.run(window)
+                right = right or taps
+            outputs.append(found)
+    with opened(stored, len(first)) as run:
+        _, wrong = run.run(first)
+    return outputs, {name: _error(right[name], wrong[name]) for name in wrong}
 
 
 def _error(exact: Rows, wrong: Rows) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-NAME, PAGE = "fidelity.json", "fidelity.html"
+PAGE = "fidelity.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,3 @@ class FidelityReport:
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
         return {**asdict(self), "perplexity_ratio": self.perplexity_ratio}
-
-    def line(self) -> str:
-        """What matters, in a line."""
-        return (
-            f"mean KL {self.mean_kl:.4f}, top-1 {100 * self.top1_agreement:.1f}%, "
-            f"perplexity ×{self.perplexity_ratio:.3f} of {self.reference} ({self.tokens} tokens)"
-        )

@@ -9,10 +9,10 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
+from edge.artifact import FIDELITY, MANIFEST, Artifact, FileEntry, Manifest, open_artifact
 from edge.errors import InvalidArgument
 from export.evaluate.page import page
-from export.evaluate.report import NAME, PAGE, FidelityReport
+from export.evaluate.report import PAGE, FidelityReport
 from export.graph.weights_file import writing
 
 
@@ -24,7 +24,7 @@ def store_report(measured: Artifact, report: FidelityReport) -> None:
         InvalidArgument: it has become another artifact since it was measured.
     """
     data = {
-        NAME: (json.dumps(report.to_json(), indent=1) + "\n").encode(),
+        FIDELITY: (json.dumps(report.to_json(), indent=1) + "\n").encode(),
         PAGE: page(report).encode(),
     }
     folder, manifest = measured.path, open_artifact(measured.path).manifest

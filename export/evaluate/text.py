@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import InvalidArgument
-from export.fit.text import help_text
+from export.fit.text import WINDOW, help_text
+from export.text_file import read_text
+
+__all__ = ["ANSWER", "HELD_OUT", "QUESTIONS", "WINDOW", "EvaluationText", "held_out_text"]
 
 HELD_OUT = 300_000
-WINDOW = 512
 QUESTIONS = (
     "Question: What is a river, and where does its water come from?\nAnswer:",
     "Question: Write a Python function that returns the largest of three numbers.\nAnswer:",
@@ -44,13 +46,7 @@ class EvaluationText:
         """
         if path is None:
             return cls("pydoc_data.topics", held_out_text(), True)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8"
-            raise InvalidArgument(
-                f"the text {path} cannot be read ({reason}); give a UTF-8 text file"
-            ) from None
+        text = read_text(path, "text")
         if not text.strip():
             raise InvalidArgument(f"the text {path} is empty; give one of a thousand words or more")
         return cls(Path(path).name, text, False)

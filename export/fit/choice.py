@@ -6,17 +6,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
-from export.quantize import Inputs, Method, Precision, Quantized, RoundToNearest
+from export.graph.checkpoint_weights import STREAMED
+from export.quantize import Inputs, Method, Precision, Quantized
 from export.quantize.descent import GptqDescent
 from export.quantize.gptq import ROWS, Gptq
-from export.quantize.hqq import Hqq
 from export.quantize.method import Rows
 
 BY_NAME: dict[str, Method] = {
-    "rtn": RoundToNearest(),
-    "hqq": Hqq(),
+    **STREAMED,
     "gptq": Gptq(),
     "gptq+descent": GptqDescent(),
 }
@@ -26,9 +23,7 @@ def quantized(
     method: str, rows: Rows, precision: Precision, inputs: Inputs, executor: ThreadPoolExecutor
 ) -> Quantized:
     """Codes of a matrix float32 [rows, inputs], worked at on every core."""
-    padding = precision.padding(rows.shape[1])
-    if padding:
-        rows, inputs = np.pad(rows, ((0, 0), (0, padding))), inputs.padded(padding)
+    inputs, rows = inputs.padded(precision.padding(rows.shape[1])), precision.padded(rows)
     of = BY_NAME[method]
     if of.calibrated:
         # Worked out once, before there are threads.
@@ -38,7 +33,7 @@ def quantized(
     parts = executor.map(
         lambda start: of.quantize(rows[start : start + step], precision, inputs), range(0, len(rows), step)
     )
-    return _joined(list(parts))
+    return Quantized.joined(list(parts))
 
 
 def best_quantized(
@@ -59,12 +54,3 @@ def best_quantized(
 def off(found: Quantized, rows: Rows, precision: Precision) -> Rows:
     """How far the weights of codes are from float32 [rows, inputs]."""
     return found.dequantize(precision.bits)[:, : rows.shape[1]] - rows
-
-
-def _joined(parts: list[Quantized]) -> Quantized:
-    zeros = [part.zeros for part in parts if part.zeros is not None]
-    return Quantized(
-        np.concatenate([part.codes for part in parts]),
-        np.concatenate([part.scales for part in parts]),
-        np.concatenate(zeros) if zeros else None,
-    )

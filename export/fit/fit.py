@@ -13,7 +13,7 @@ from export.calibration import CalibrationText
 from export.checkpoint import Checkpoint
 from export.fit.effort import Effort
 from export.fit.fitted import FittedWeights
-from export.fit.layers import LayerFit, full_precision
+from export.fit.layers import LayerFit
 from export.fit.matrices import matrices
 from export.fit.options import options
 from export.fit.sensitivity import Sensitivity, measure
@@ -22,6 +22,7 @@ from export.fit.text import CalibrationTokens
 from export.fit.work import Work
 from export.graph.checkpoint_weights import CheckpointWeights
 from export.graph.weight_source import WeightSource
+from export.layerwise import full_precision
 from export.progress import Counter, Progress
 from export.quantize import AUTO, Precision, Recipe
 

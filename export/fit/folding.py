@@ -15,7 +15,7 @@ from export.quantize.method import Rows
 def fold(
     spec: ModelSpec, layer: int, arrays: dict[str, Rows], seen: Mapping[str, Inputs], recipe: Recipe
 ) -> set[str]:
-    """Change the arrays of a layer in place, so that it computes the same; the names of those that changed.
+    """Change the arrays of a layer in place, so that it computes the same; the names of those that were divided.
 
     `seen` are the inputs of the layer's matrices before, by the names of `matrices`.
     """

@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from edge.artifact import ModelSpec
 from edge.errors import TensorError
 from export.architecture.decoder import head_name
-from export.architecture.expected import expected_tensors
 from export.fit.choice import best_quantized, off
 from export.fit.fitted import FittedWeights
 from export.fit.folding import fold
 from export.fit.matrices import matrices
-from export.fit.source import layer_arrays, whole
 from export.fit.work import Work
 from export.graph.weight_source import WeightSource
-from export.layerwise import ArrayWeights, Dequantized, Head, Layer, embedded
+from export.layerwise import ArrayWeights, Dequantized, Head, Layer, embedded, layer_arrays, whole
 from export.quantize import Inputs, Recipe
 from export.quantize.method import Rows
 
@@ -50,7 +47,6 @@ class LayerFit:
         self._spec, self._recipe, self._source, self._work = spec, recipe, source, work
         self._methods, self._folded, self._done = methods, folded, done
         self._executor = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-        self._names = list(expected_tensors(spec))
         # Error of outputs relative to the outputs, on the inputs that were fitted to, and the method.
         self.report: dict[str, dict[str, float | str]] = {}
 
@@ -67,7 +63,7 @@ class LayerFit:
         spec, work = self._spec, self._work
         state = work.read(_STATE) or {"layers": 0, "report": {}}
         self.report = state["report"]
-        head = Head(spec, self._source, np.empty((0, 0), np.float32))
+        head = Head(spec, self._source)
         if spec.tied:
             assert last is not None
             self._fit_head(head, last)
@@ -90,16 +86,16 @@ class LayerFit:
 
     def _fit_layer(self, layer: int, hidden: Rows) -> Rows:
         spec, work = self._spec, self._work
-        arrays = layer_arrays(self._source, self._names, layer)
+        arrays = layer_arrays(spec, self._source, layer)
         mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
         with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs") as run:
             seen, unseen = _watch(run, hidden)
         if self._folded:
-            before = dict(arrays)
-            for name in fold(spec, layer, arrays, seen, self._recipe):
+            changed = fold(spec, layer, arrays, seen, self._recipe)
+            for name in changed:
                 if arrays[name].ndim == 1:
                     work.store_vector(name, arrays[name])
-            if any(arrays[name] is not before[name] for name in arrays):
+            if changed:
                 with Layer(
                     spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs"
                 ) as run:
@@ -130,20 +126,6 @@ class LayerFit:
             return
         seen, unseen = (Inputs.seen(head.normed(part.reshape(-1, part.shape[-1]))) for part in _split(last))
         self._fit(key, whole(self._source, key), seen, unseen)
-
-
-def full_precision(
-    spec: ModelSpec, source: WeightSource, windows: np.ndarray, folder: Path, done: Callable[[int], None]
-) -> Rows:
-    """Hidden states float32 [n, tokens, hidden_size] behind the last layer of the unquantized model."""
-    hidden = embedded(source, windows)
-    names = list(expected_tensors(spec))
-    for layer in range(spec.layers):
-        weights = ArrayWeights(layer_arrays(source, names, layer))
-        with Layer(spec, layer, weights, hidden.shape[1], folder) as run:
-            hidden = np.stack([run.run(window)[0] for window in hidden])
-        done(1)
-    return hidden
 
 
 def _split(hidden: Rows) -> tuple[Rows, Rows]:

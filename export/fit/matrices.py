@@ -27,6 +27,11 @@ class Matrix:
         """As `layerwise.Taps` names it."""
         return "+".join(self.tensors)
 
+    @property
+    def gated(self) -> bool:
+        """Whether the cpu engine stores it as two halves in turn."""
+        return len(self.tensors) == 2
+
 
 def matrices(spec: ModelSpec) -> tuple[Matrix, ...]:
     """All of a decoder, in the order that a run uses them; a tied head is the embedding."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from export.fit.matrices import Matrix
 from export.graph.panels import Panels
-from export.quantize import Precision
+from export.quantize import BITS, BLOCKS, Precision
+from export.variant import CPU, ONNXRUNTIME
 
-CPU = "cpu"
 _OFFERED = {
-    CPU: tuple(Precision(bits, block) for bits in (4, 5, 6, 8) for block in (128, 64, 32)),
-    "onnxruntime": tuple(Precision(bits, block) for bits in (4, 8) for block in (128, 64, 32)),
+    CPU: tuple(Precision(bits, block) for bits in BITS for block in reversed(BLOCKS)),
+    ONNXRUNTIME: tuple(Precision(bits, block) for bits in (4, 8) for block in reversed(BLOCKS)),
 }
 
 
@@ -18,12 +18,12 @@ def options(engine: str) -> tuple[Precision, ...]:
     return _OFFERED[engine]
 
 
-def stored_bytes(matrix: Matrix, precision: Precision, engine: str, *, gated: bool = False) -> int:
+def stored_bytes(matrix: Matrix, precision: Precision, engine: str) -> int:
     """Bytes that a matrix takes in the weights file."""
     blocks = -(-matrix.inputs // precision.block)
     if engine == CPU:
         layout = Panels.of(precision, matrix.inputs)
-        halves = 2 if gated else 1
+        halves = 2 if matrix.gated else 1
         return halves * layout.count(matrix.rows // halves) * layout.nbytes
     codes = matrix.rows * blocks * precision.block * precision.bits // 8
     zeros = matrix.rows * -(-blocks * precision.bits // 8) if precision.zero_points else 0

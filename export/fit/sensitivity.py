@@ -8,7 +8,7 @@ would cost follows from its error of outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import ModelSpec
-from export.architecture.expected import expected_tensors
 from export.fit.matrices import EMBEDDING, matrices
-from export.fit.source import layer_arrays, whole
 from export.graph.weight_source import WeightSource
-from export.layerwise import ArrayWeights, Head, Layer, embedded
-from export.quantize import Inputs, Precision, RoundToNearest
+from export.layerwise import ArrayWeights, Head, Layer, embedded, layer_arrays, whole
+from export.quantize import Inputs, Precision
 from export.quantize.method import Rows
+from export.quantize.rtn import nearest
 
 PROBE = Precision(4, 32)
-# Rows of a matrix that errors are estimated on, and positions whose logits are held at once.
+# Rows of a matrix that errors are estimated on, rows rounded at once, and positions whose logits are held at once.
 _SAMPLE = 128
+_ROWS = 4096
 _POSITIONS = 64
 
 
@@ -56,19 +56,19 @@ def measure(
 
     `done` is called with 1 after each layer, and for the head with as many as there are matrices over all.
     """
-    names = list(expected_tensors(spec))
     shape = (*windows.shape, spec.hidden_size)
     exact = embedded(source, windows)
     errors: dict[str, dict[Precision, float]] = {}
     every = matrices(spec)
-    embedding = np.concatenate([_probed(rows) for rows in source.floats(f"{EMBEDDING}.weight")])
-    variants = {EMBEDDING: embedding[windows]}
-    one_hot = whole(source, f"{EMBEDDING}.weight")[:: max(1, spec.vocab_size // _SAMPLE)]
-    errors[EMBEDDING] = _errors([one_hot], None, precisions)
+    table = whole(source, f"{EMBEDDING}.weight")
+    wrong_table = _probed(table)
+    variants = {EMBEDDING: wrong_table[windows]}
     if not spec.tied:
-        del embedding
+        errors[EMBEDDING] = _errors([table], None, precisions)
+        del wrong_table
+    del table
     for layer in range(spec.layers):
-        arrays = layer_arrays(source, names, layer)
+        arrays = layer_arrays(spec, source, layer)
         with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps="inputs") as run:
             outputs = [run.run(window) for window in exact]
             for name, hidden in variants.items():
@@ -83,16 +83,13 @@ def measure(
         exact = np.stack([hidden for hidden, _ in outputs])
         done(1)
     head = Head(spec, source)
-    last = every[-1] if not spec.tied else every[0]
-    seen = Inputs.seen(head.normed(exact.reshape(-1, shape[2])))
-    if spec.tied:
-        # What the embedding costs as a head weighs far more than what it costs as an embedding.
-        errors[EMBEDDING] = _errors([head.matrix], seen, precisions)
-    else:
-        errors[last.name] = _errors([head.matrix], seen, precisions)
-        variants[last.name] = exact
+    # What a tied embedding costs as a head weighs far more than what it costs as an embedding.
+    last = EMBEDDING if spec.tied else every[-1].name
+    errors[last] = _errors([head.matrix], Inputs.seen(head.normed(exact.reshape(-1, shape[2]))), precisions)
+    if not spec.tied:
+        variants[last] = exact
+    wrong_head = Head(spec, source, wrong_table if spec.tied else _probed(head.matrix))
     kl = dict.fromkeys(variants, 0.0)
-    wrong_head = embedding if spec.tied else np.concatenate([_probed(rows) for rows in _parts(head.matrix)])
     flat = {name: hidden.reshape(-1, shape[2]) for name, hidden in variants.items()}
     exact = exact.reshape(-1, shape[2])
     for start in range(0, len(exact), _POSITIONS):
@@ -100,9 +97,8 @@ def measure(
         reference = _log_softmax(head.logits(exact[part]))
         likely = np.exp(reference)
         for name, hidden in flat.items():
-            matrix_ = wrong_head if name == last.name else head.matrix
-            logits = _log_softmax(head.normed(hidden[part]) @ matrix_.T)
-            kl[name] += float(np.vdot(likely, reference - logits))
+            found = _log_softmax((wrong_head if name == last else head).logits(hidden[part]))
+            kl[name] += float(np.vdot(likely, reference - found))
         done(len(flat))
     return {m.name: Sensitivity(max(kl[m.name], 0.0) / len(exact), errors[m.name]) for m in every}
 
@@ -116,28 +112,20 @@ def _errors(
         wrong = size = 0.0
         for part in parts:
             rows = part[:: max(1, len(part) // _SAMPLE)]
-            off = _rounded(rows, precision) - rows
+            off = nearest(rows, precision) - rows
             wrong += seen.error(off) if seen else float(np.vdot(off, off))
             size += seen.error(rows) if seen else float(np.vdot(rows, rows))
         found[precision] = wrong / size if size else 0.0
     return found
 
 
-def _probed(rows: Rows) -> Rows:
-    return _rounded(rows, PROBE)
-
-
-def _rounded(rows: Rows, precision: Precision) -> Rows:
-    padding = precision.padding(rows.shape[1])
-    padded = np.pad(rows, ((0, 0), (0, padding))) if padding else rows
-    weights = RoundToNearest().quantize(padded, precision).dequantize(precision.bits)
-    return np.ascontiguousarray(weights[:, : rows.shape[1]])
-
-
-def _parts(matrix: Rows) -> Iterator[Rows]:
-    step = 4096
-    for start in range(0, len(matrix), step):
-        yield matrix[start : start + step]
+def _probed(matrix: Rows) -> Rows:
+    """The weights that `matrix` has in PROBE, worked out a few rows at a time."""
+    found = np.empty_like(matrix)
+    for start in range(0, len(matrix), _ROWS):
+        part = slice(start, start + _ROWS)
+        found[part] = nearest(matrix[part], PROBE)
+    return found
 
 
 def _log_softmax(logits: Rows) -> Rows:

@@ -53,8 +53,7 @@ def check_target(
     weights = sum(m.rows * m.inputs for m in every)
     allowed = options(engine)
     least, most = (
-        sum(pick(stored_bytes(m, p, engine, gated=gated(m)) for p in allowed) for m in every)
-        for pick in (min, max)
+        sum(pick(stored_bytes(m, p, engine) for p in allowed) for m in every) for pick in (min, max)
     )
     if bits is not None:
         if not math.isfinite(bits) or bits < _LEAST_BITS or 8 * least > bits * weights * 1.0005:
@@ -98,16 +97,8 @@ def allocate(
     return tensors, _thinned(allocations(choices))
 
 
-def gated(matrix: Matrix) -> bool:
-    """Whether the cpu engine stores it as two halves in turn."""
-    return len(matrix.tensors) == 2
-
-
 def _choices(matrix: Matrix, engine: str, sensitivity: Sensitivity) -> list[Option]:
-    return [
-        Option(p, stored_bytes(matrix, p, engine, gated=gated(matrix)), sensitivity.cost(p))
-        for p in options(engine)
-    ]
+    return [Option(p, stored_bytes(matrix, p, engine), sensitivity.cost(p)) for p in options(engine)]
 
 
 def _thinned(curve: list[Allocation], points: int = 60) -> list[tuple[int, float]]:

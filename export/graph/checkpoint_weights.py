@@ -57,13 +57,10 @@ class CheckpointWeights:
         """See `WeightSource.quantized`; on every core, at most a few parts at a time in memory."""
         tensor, recipe, method = self._tensors[name], self._recipe, STREAMED[self._recipe.method]
         precision = recipe.of(name)
-        padding = precision.padding(tensor.shape[1])
 
         def work(start: int, stop: int) -> Quantized:
             rows = _read(tensor, start, stop, recipe.weights)
-            if padding:
-                rows = np.pad(rows, ((0, 0), (0, padding)))
-            return method.quantize(rows, precision)
+            return method.quantize(precision.padded(rows), precision)
 
         workers = len(os.sched_getaffinity(0))
         pending: deque[tuple[int, Future[Quantized]]] = deque()

@@ -160,7 +160,7 @@ def _whole_panels(parts: Iterable[Quantized]) -> Iterator[Quantized]:
     """The same rows in parts of whole panels, all but the last."""
     left: Quantized | None = None
     for part in parts:
-        rows = part if left is None else left.followed_by(part)
+        rows = part if left is None else Quantized.joined([left, part])
         whole = len(rows.codes) // ROWS * ROWS
         if whole:
             yield rows.rows(0, whole)

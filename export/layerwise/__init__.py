@@ -3,7 +3,20 @@
 from export.layerwise.arrays import ArrayWeights
 from export.layerwise.dequantized import Dequantized
 from export.layerwise.embedding import embedded
+from export.layerwise.exact import exact_layer, full_precision
 from export.layerwise.head import Head
 from export.layerwise.layer import Layer, Taps
+from export.layerwise.source import layer_arrays, whole
 
-__all__ = ["ArrayWeights", "Dequantized", "Head", "Layer", "Taps", "embedded"]
+__all__ = [
+    "ArrayWeights",
+    "Dequantized",
+    "Head",
+    "Layer",
+    "Taps",
+    "embedded",
+    "exact_layer",
+    "full_precision",
+    "layer_arrays",
+    "whole",
+]

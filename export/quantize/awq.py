@@ -13,7 +13,7 @@ import numpy as np
 from export.quantize.inputs import Inputs
 from export.quantize.method import Rows
 from export.quantize.precision import Precision
-from export.quantize.rtn import RoundToNearest
+from export.quantize.rtn import nearest
 
 _POWERS = tuple(i / 10 for i in range(1, 10))
 # Enough to tell one power from another.
@@ -47,10 +47,7 @@ def input_factors(
 
 def _error(samples: Sequence[Rows], inputs: Inputs, precision: Precision, factors: Rows | None) -> float:
     total = 0.0
-    padding = ((0, 0), (0, precision.padding(len(inputs.moments))))
     for rows in samples:
-        scaled = rows if factors is None else rows * factors
-        found = RoundToNearest().quantize(np.pad(scaled, padding), precision).dequantize(precision.bits)
-        found = found[:, : rows.shape[1]]
-        total += inputs.error((found if factors is None else found / factors) - rows)
+        found = nearest(rows, precision) if factors is None else nearest(rows * factors, precision) / factors
+        total += inputs.error(found - rows)
     return total

@@ -13,11 +13,10 @@ from export.quantize.block_scale import asymmetric_scale, inverse, rounded
 from export.quantize.inputs import Inputs
 from export.quantize.method import Quantized, Rows
 from export.quantize.precision import Precision
-from export.quantize.rtn import RoundToNearest
+from export.quantize.rtn import RoundToNearest, block_by_block
 
 # As in the paper: p of the norm, and β and its growth.
 _NORM, _BETA, _GROWTH, _STEPS = 0.7, 10.0, 1.01, 20
-_CACHE_ELEMENTS = 1 << 16
 
 
 class Hqq:
@@ -29,19 +28,13 @@ class Hqq:
         """See `Method.quantize`; inputs do not matter."""
         if not precision.zero_points:
             return RoundToNearest().quantize(rows, precision)
-        block, bits = precision.block, precision.bits
-        x = rows.reshape(-1, block)
-        codes, scales = np.empty(x.shape, np.uint8), np.empty(len(x), np.float32)
-        zeros = np.empty(len(x), np.uint8)
-        step = max(1, _CACHE_ELEMENTS // block)
-        for i in range(0, len(x), step):
-            part = slice(i, i + step)
-            across = np.ascontiguousarray(x[part].T)
-            scales[part], zero = asymmetric_scale(across, bits)
-            zeros[part], found = _best_zero(across, scales[part], zero, bits)
-            codes[part] = found.T
-        shape = len(rows), -1
-        return Quantized(codes.reshape(*shape, block), scales.reshape(shape), zeros.reshape(shape))
+        return block_by_block(rows, precision, _few_large_errors)
+
+
+def _few_large_errors(x: Rows, precision: Precision) -> tuple[Rows, Rows, Rows]:
+    scale, start = asymmetric_scale(x, precision.bits)
+    zero, codes = _best_zero(x, scale, start, precision.bits)
+    return codes, scale, zero
 
 
 def _best_zero(x: Rows, scale: Rows, zero: Rows, bits: int) -> tuple[Rows, Rows]:

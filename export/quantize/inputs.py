@@ -25,6 +25,7 @@ class Inputs:
 
     def __init__(self, moments: Floats) -> None:
         self.moments = moments
+        self._feedback: dict[int, Floats] = {}
 
     @classmethod
     def seen(cls, x: Floats) -> Inputs:
@@ -69,10 +70,6 @@ class Inputs:
             self._feedback.clear()
             self._feedback[block] = _inverse(upper).astype(np.float32)
         return self._feedback[block]
-
-    @cached_property
-    def _feedback(self) -> dict[int, Floats]:
-        return {}
 
 
 def _inverse(upper: Doubles) -> Doubles:

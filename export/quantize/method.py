@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,13 +41,14 @@ class Quantized:
         zeros = None if self.zeros is None else self.zeros[part]
         return Quantized(self.codes[part], self.scales[part], zeros)
 
-    def followed_by(self, other: Quantized) -> Quantized:
-        """These rows and those of `other`, quantized alike."""
-        zeros = None
-        if self.zeros is not None and other.zeros is not None:
-            zeros = np.concatenate([self.zeros, other.zeros])
-        return Quantized(
-            np.concatenate([self.codes, other.codes]), np.concatenate([self.scales, other.scales]), zeros
+    @classmethod
+    def joined(cls, parts: Sequence[Quantized]) -> Quantized:
+        """The rows of `parts`, quantized alike, below each other."""
+        zeros = [part.zeros for part in parts if part.zeros is not None]
+        return cls(
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate([part.scales for part in parts]),
+            np.concatenate(zeros) if zeros else None,
         )
 
 

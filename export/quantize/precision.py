@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.errors import InvalidArgument
 
 BLOCKS = (32, 64, 128)
@@ -36,6 +39,11 @@ class Precision:
     def padding(self, inputs: int) -> int:
         """Zeros that fill up the last block of a row of `inputs` weights."""
         return -inputs % self.block
+
+    def padded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows float32 [rows, inputs] with the last block filled up with zeros."""
+        padding = self.padding(rows.shape[1])
+        return np.pad(rows, ((0, 0), (0, padding))) if padding else rows
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest keeps it."""

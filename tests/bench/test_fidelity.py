@@ -17,9 +17,10 @@ from hypothesis.extra.numpy import arrays
 
 import edge
 from bench.fidelity import CHUNK, main
-from bench.text import HELD_OUT, held_out_text, help_text
 from export import export
 from export.evaluate.divergence import Divergence, log_softmax
+from export.evaluate.text import HELD_OUT, held_out_text
+from export.fit.text import help_text
 
 finite = st.floats(-1e4, 1e4, width=32)
 

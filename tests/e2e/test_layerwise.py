@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.architecture.expected import expected_tensors
 from export.checkpoint import open_checkpoint
 from export.fit.folding import fold
-from export.fit.layers import full_precision
 from export.fit.matrices import matrices
-from export.fit.source import layer_arrays
 from export.graph.checkpoint_weights import CheckpointWeights
-from export.layerwise import ArrayWeights, Head, Layer
+from export.layerwise import ArrayWeights, Head, Layer, full_precision, layer_arrays
 from export.quantize import Inputs, Recipe
 from tests.checkpoints import VOCABULARY, tiny_folder
 from tests.e2e.oracle import reference_logits
@@ -50,7 +47,7 @@ def test_folding_leaves_a_layer_what_it_was(family: str, options: dict[str, Any]
     with open_checkpoint(tmp_path) as checkpoint:
         spec = checkpoint.spec
         source = CheckpointWeights(checkpoint.tensors, Recipe(), lambda nbytes: None)
-        arrays = layer_arrays(source, list(expected_tensors(spec)), 1)
+        arrays = layer_arrays(spec, source, 1)
         before = dict(arrays)
         random = np.random.default_rng(1)
         hidden = random.standard_normal((40, spec.hidden_size)).astype(np.float32)

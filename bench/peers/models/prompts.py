@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from bench.text import HELD_OUT, help_text
 from edge import open_artifact
 from edge.tokenizer import Tokenizer
+from export.evaluate.text import HELD_OUT
+from export.fit.text import help_text
 
 
 @click.command()

@@ -16,12 +16,11 @@ from export import export
 from export.checkpoint import open_checkpoint
 from export.evaluate.divergence import Divergence, log_softmax
 from export.fit import EFFORTS
-from export.fit.layers import full_precision
 from export.fit.target import other_bytes
 from export.fit.work import Work
 from export.folder import locked
 from export.graph.checkpoint_weights import CheckpointWeights
-from export.layerwise import Head
+from export.layerwise import Head, full_precision
 from export.quantize import METHODS, Quantized, Recipe
 from tests.export.small import Tensors, small_checkpoint
 

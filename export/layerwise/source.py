@@ -1,16 +1,18 @@
-"""Full-precision weights of one layer at a time."""
+"""Whole tensors of a source: those of one layer at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from edge.artifact import ModelSpec
+from export.architecture.expected import expected_tensors
 from export.graph.weight_source import WeightSource
 from export.quantize.method import Rows
 
 
-def layer_arrays(source: WeightSource, names: list[str], layer: int) -> dict[str, Rows]:
-    """Every tensor of a layer, float32, by name; `names` are those of the whole model."""
-    mine = [name for name in names if name.startswith(f"model.layers.{layer}.")]
+def layer_arrays(spec: ModelSpec, source: WeightSource, layer: int) -> dict[str, Rows]:
+    """Every tensor of a layer, float32, by name."""
+    mine = [name for name in expected_tensors(spec) if name.startswith(f"model.layers.{layer}.")]
     return {name: whole(source, name) for name in mine}
 
 
