@@ -14,6 +14,7 @@ EdgeError
 │   ├── ArtifactNotFound
 │   ├── ArtifactCorrupt      a file missing, shortened or changed; a manifest that is no manifest
 │   ├── ArtifactTooNew       written by a later format version
+│   ├── ArtifactTooOld       in a layout that is no longer read
 │   └── UnsafePath           a manifest that names a file outside its folder
 ├── EngineError              the engine under the runtime
 │   ├── EngineTooOld
@@ -87,6 +88,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class ArtifactTooNew(ArtifactError):
     """The artifact was written by a later format version."""
+
+
+class ArtifactTooOld(ArtifactError):
+    """The artifact was written in a layout that is no longer read."""
 
 
 class UnsafePath(ArtifactError):

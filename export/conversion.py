@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import FIDELITY, Artifact, Manifest, Variant, open_artifact
-from edge.errors import ArtifactTooNew, EngineError, InvalidArgument
+from edge.errors import ArtifactTooNew, ArtifactTooOld, EngineError, InvalidArgument
 from export.calibration import KV_CALIBRATION
 from export.evaluate.report import PAGE
 from export.folder import artifact_folder
@@ -35,7 +35,7 @@ class ConvertReport:
     weights: str
     block: int | None
     rounded_scales: int
-    """Scales that were no bfloat16, as artifacts of format 1 have them."""
+    """Scales that were no float16, as artifacts of format 1 have them."""
     largest_scale_change: float
     """Of those, relative to the scale."""
     file_bytes: int
@@ -138,7 +138,7 @@ def _other_variant(artifact: Artifact, engine: str) -> Variant:
 
     Raises:
         InvalidArgument: there is one for `engine` already.
-        ArtifactTooNew: its layout is one of a later version.
+        ArtifactTooNew, ArtifactTooOld: its layout is one of another version.
         EngineError: there is none that this version knows.
     """
     variants = {variant.engine: variant for variant in artifact.manifest.variants}
@@ -154,7 +154,12 @@ def _other_variant(artifact: Artifact, engine: str) -> Variant:
             f"{artifact.path} has no variant for any of {', '.join(ENGINES)} (it has: {have}); "
             "export it again from the checkpoint"
         )
-    if (found.layout, found.layout_version) not in (("", 0), *((LAYOUT, v) for v in range(1, VERSION + 1))):
+    if found.layout == LAYOUT and found.layout_version < VERSION:
+        raise ArtifactTooOld(
+            f"{artifact.path}: layout {LAYOUT}, version {found.layout_version}, of the weights for {found.engine} "
+            "is no longer read; export it again from the checkpoint"
+        )
+    if (found.layout, found.layout_version) not in (("", 0), (LAYOUT, VERSION)):
         raise ArtifactTooNew(
             f"{artifact.path}: layout {found.layout!r}, version {found.layout_version}, of the weights for "
             f"{found.engine} is not known here; upgrade with pip install --upgrade edgewise"

@@ -15,7 +15,7 @@ from export.architecture.expected import expected_tensors
 from export.graph.cpu_dialect import DOMAIN
 from export.graph.panels import ROWS, Panels
 from export.quantize import Precision, Quantized, Recipe
-from export.quantize.bfloat16 import round_bfloat16
+from export.quantize.float16 import round_float16
 from export.quantize.method import Rows
 from export.quantize.packing import Bytes, unpack
 
@@ -49,7 +49,7 @@ def stored_recipe(artifact: Artifact) -> Recipe:
 
 
 class StoredWeights:
-    """A `WeightSource`; scales are rounded to bfloat16, and how far that changed them is kept.
+    """A `WeightSource`; scales are rounded to float16, and how far that changed them is kept.
 
     `progress` is told the bytes read since the last call.
 
@@ -134,7 +134,7 @@ class StoredWeights:
     def _rounded(self, scales: Rows, place: _Place) -> Rows:
         if not np.isfinite(scales).all():
             raise ArtifactCorrupt(f"{self._path}: a scale of {place.stem} is no finite number; {_AGAIN}")
-        rounded = round_bfloat16(scales)
+        rounded = round_float16(scales)
         changed = rounded != scales
         if changed.any():
             before, after = scales[changed].astype(np.float64), rounded[changed]

@@ -16,7 +16,7 @@ from export.graph.balanced_keys import BalancedKeys
 from export.graph.cpu_dialect import CpuDialect
 from export.graph.graph import newest
 from export.graph.onnxruntime_dialect import OnnxRuntimeDialect
-from export.graph.panels import LAYOUT
+from export.graph.panels import LAYOUT, VERSION
 from export.graph.static_kv import OLDEST_FOR_STATIC_KV, Largest, quantize_kv
 from export.graph.weight_source import WeightSource
 from export.graph.weight_store import WeightStore
@@ -113,7 +113,7 @@ def write_variant(
         model=f"{engine}/{GRAPH}",
         files=tuple(f"{engine}/{name}" for name in names),
         layout=LAYOUT if engine == CPU else "",
-        layout_version=dialect.layout_version if isinstance(dialect, CpuDialect) else 0,
+        layout_version=VERSION if engine == CPU else 0,
     )
 
 

@@ -47,8 +47,8 @@ double median(std::vector<double> v) {
 uint8_t* reserve(int64_t bytes, const char* path, bool huge) {
   std::mt19937_64 random(1);
   std::vector<uint64_t> page(1 << 17);
-  // Small positive scales, so that no product overflows: every two bytes are a bfloat16 of about 1e-3.
-  for (uint64_t& word : page) word = (random() & 0x003f003f003f003full) | 0x3a803a803a803a80ull;
+  // Small positive scales, so that no product overflows: every two bytes are a float16 of about 1e-3.
+  for (uint64_t& word : page) word = (random() & 0x003f003f003f003full) | 0x1440144014401440ull;
   const int64_t piece = static_cast<int64_t>(page.size() * 8);
   if (!path) {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -9,7 +9,7 @@ from edge.artifact import ModelSpec
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 """Smallest first."""
 _FLOAT_BYTES = {"fp16": 2, "fp32": 4}
-# The CPU kernels' layout: 16 rows a panel, panels on cache lines, bfloat16 scales.
+# The CPU kernels' layout: 16 rows a panel, panels on cache lines, float16 scales.
 _PANEL, _LINE, _SCALE = 16, 64, 2
 
 

@@ -4,7 +4,7 @@ Some checkpoints (Qwen2.5) have a few numbers in every key that are a hundred ti
 these leaves the others no bits. A key's number d may be divided by any factor that its query's number d is multiplied
 by: scores stay as they are (SmoothQuant's idea, arXiv:2211.10438, between queries and keys). Here factors are powers of
 two, the same for both halves of a rotated pair, and taken into the rows of q_proj and k_proj: codes stay, and scales
-and biases change by their exponents alone.
+and biases change by their exponents alone, as far as float16 reaches for scales.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _SHARE = 0.7
 # What a number of a query or key is at most, in standard deviations of its weighted inputs.
 _DEVIATIONS = 3.0
 _MOST_BITS = 12
+# float16: bits of a fraction, and the exponents of its least and greatest bits.
+_FRACTION, _LAST, _FIRST = 11, -24, 15
+
+Exponents = NDArray[np.int64]
 
 
 class BalancedKeys:
@@ -80,7 +84,7 @@ class BalancedKeys:
     def _of_norms(self, attention: str, _: str) -> None:
         """Heads are normed, so their weights alone tell sizes; all heads share them."""
         q, k = (np.abs(self._vector(f"{attention}.{name}_norm.weight"))[None] for name in "qk")
-        factors = _factors(q, k)[0]
+        factors: Rows = np.exp2(_bits(q, k)[0]).astype(np.float32)
         self._factors |= {f"{attention}.q_norm": factors, f"{attention}.k_norm": np.float32(1) / factors}
 
     def _of_projections(self, attention: str, layer: str) -> None:
@@ -88,7 +92,8 @@ class BalancedKeys:
         norm = self._vector(f"{layer}.input_layernorm.weight")
         q, k = (self._sizes(f"{attention}.{name}_proj", norm) for name in "qk")
         group = spec.heads // spec.kv_heads
-        factors = _factors(q.reshape(spec.kv_heads, group, -1).max(1), k)
+        bits = _bits(q.reshape(spec.kv_heads, group, -1).max(1), k)
+        factors = _held(bits, *(self._exponents(f"{attention}.{name}_proj") for name in "qk"))
         self._factors[f"{attention}.q_proj"] = np.repeat(factors, group, axis=0).ravel()
         self._factors[f"{attention}.k_proj"] = np.float32(1) / factors.ravel()
 
@@ -112,19 +117,50 @@ class BalancedKeys:
             sizes = sizes + bias
         return np.asarray(sizes, np.float32)
 
+    def _exponents(self, module: str) -> tuple[Exponents, Exponents]:
+        """By how many bits the scales of a pair of numbers, of every head that shares a key, can become smaller and
+        larger and stay what float16 holds; int64 [kv_heads, head_dim] each.
+        """
+        spec = self._spec
+        scales = np.concatenate([part.scales for part in self._matrices[f"{module}.weight"]])
+        fraction, exponent = np.frexp(scales)
+        whole = np.abs(np.ldexp(fraction, _FRACTION)).astype(np.int64)
+        # The value of the last bit that is set, and of the first.
+        last = np.where(whole, exponent - _FRACTION + np.frexp(whole & -whole)[1] - 1, 0).min(1)
+        first = np.where(whole, exponent - 1, _LAST).max(1)
+        pairs = (spec.kv_heads, -1, 2, spec.head_dim // 2)
+        smaller, larger = last.reshape(pairs).min((1, 2)) - _LAST, _FIRST - first.reshape(pairs).max((1, 2))
+        return _each_pair(smaller), _each_pair(larger)
+
     def _vector(self, name: str) -> Rows:
         if name not in self._vectors:
             self._vectors[name] = self._source.vector(name)
         return self._vectors[name]
 
 
-def _factors(q: NDArray[np.float32], k: NDArray[np.float32]) -> Rows:
-    """Powers of two float32 [kv_heads, head_dim] from the sizes of queries and keys."""
+def _bits(q: NDArray[np.float32], k: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Powers of two [kv_heads, head_dim], whole numbers, from the sizes of queries and keys."""
     sizes = np.log2(np.maximum(np.stack([q, k]), 1e-9).astype(np.float64))
     halves = sizes.reshape(2, len(q), 2, -1).max(2, keepdims=True)
     of_q, of_k = np.broadcast_to(halves, (2, len(q), 2, q.shape[1] // 2)).reshape(2, len(q), -1)
     bits = np.rint(_SHARE * of_k - (1 - _SHARE) * of_q)
     # Only what differs within a head matters.
     bits -= np.rint(np.median(bits, axis=1, keepdims=True))
-    factors: Rows = np.exp2(np.clip(bits, -_MOST_BITS, _MOST_BITS)).astype(np.float32)
+    return np.clip(bits, -_MOST_BITS, _MOST_BITS)
+
+
+def _held(bits: NDArray[np.float64], q: tuple[Exponents, Exponents], k: tuple[Exponents, Exponents]) -> Rows:
+    """Factors float32 [kv_heads, head_dim] as near to 2^bits as the scales of queries and keys can follow; what all
+    numbers of a head have in common is free."""
+    least, most = -np.minimum(q[0], k[1]), np.minimum(q[1], k[0])
+    shifts = np.array(sorted(range(-_MOST_BITS, _MOST_BITS + 1), key=abs))
+    wanted = bits - shifts[:, None, None]
+    possible = np.clip(wanted, least, most)
+    best = np.abs(possible - wanted).sum(-1).argmin(0)
+    factors: Rows = np.exp2(possible[best, np.arange(len(bits))]).astype(np.float32)
     return factors
+
+
+def _each_pair(halves: Exponents) -> Exponents:
+    """[kv_heads, head_dim / 2] for both numbers of a pair."""
+    return np.concatenate([halves, halves], axis=1)

@@ -14,14 +14,15 @@ import numpy as np
 from edge.errors import TensorError
 from export.checkpoint.tensor import LazyTensor
 from export.quantize import Quantized, Recipe
+from export.quantize.float16 import LARGEST
 from export.quantize.hqq import Hqq
 from export.quantize.method import Method, Rows
 from export.quantize.rtn import RoundToNearest
 
 # Elements of a few rows in flight: 4 MB of float32.
 _ELEMENTS = 1 << 20
-# The largest weight of each kind. Far above any real one, squares of a block's weights overflow float32.
-_LARGEST = {"fp32": float(np.finfo(np.float32).max), "fp16": 65504.0, "int8": 1e15, "int4": 1e15}
+# The largest weight of each kind: scales are float16, as fp16 weights are.
+_LARGEST = {"fp32": float(np.finfo(np.float32).max), "fp16": LARGEST, "int8": LARGEST, "int4": LARGEST}
 
 # What can do with weights alone, a few rows at a time.
 STREAMED: dict[str, Method] = {"rtn": RoundToNearest(), "hqq": Hqq()}
@@ -93,8 +94,8 @@ def _read(tensor: LazyTensor, start: int, stop: int, kind: str) -> Rows:
         return rows
     wrong = np.argwhere(~(np.abs(rows) <= most))[0]
     value, where = rows[tuple(wrong)], [int(wrong[0]) + start, *map(int, wrong[1:])]
-    if np.isfinite(value) and kind == "fp16":
-        advice = f"more than the {most:g} of fp16; export with --weights fp32"
+    if np.isfinite(value):
+        advice = f"more than the {most:g} of {kind}; export with --weights fp32"
     else:
         advice = "which is no weight; the checkpoint is damaged, get it again from its publisher"
     raise TensorError(f"tensor {tensor.name} holds {value:g} at {where}, {advice}")

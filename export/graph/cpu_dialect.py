@@ -15,7 +15,7 @@ from edge.artifact import ModelSpec
 from export.graph.builder import Value
 from export.graph.cpu_attention import CpuAttention
 from export.graph.graph import Graph
-from export.graph.panels import version_of
+from export.graph.panels import VERSION
 from export.graph.weight_store import StoredPanels, WeightStore
 
 DOMAIN = "edgewise"
@@ -48,8 +48,6 @@ class CpuDialect:
         self._products: dict[Value, _Product] = {}
         # What is normed, and by which weight, under the name of the normed value.
         self._norms: dict[Value, tuple[Value, str]] = {}
-        self.layout_version = 1
-        """The oldest version of the layout that has all weights so far."""
 
     @property
     def requires(self) -> str:
@@ -133,13 +131,11 @@ class CpuDialect:
 
     def _attributes(self, stored: StoredPanels) -> dict[str, int]:
         precision = stored.precision
-        version = version_of(precision.bits)
-        self.layout_version = max(self.layout_version, version)
         return {
             "inputs": stored.inputs,
             "rows": stored.rows,
             "bits": precision.bits,
             "block": precision.block,
             "zero_points": int(precision.zero_points),
-            "layout": version,
+            "layout": VERSION,
         }

@@ -1,13 +1,11 @@
-"""The byte layout `panels`, version 2: quantized rows as the CPU kernels read them.
+"""The byte layout `panels`, version 3: quantized rows as the CPU kernels read them.
 
-Rows stand in panels of 16, the last filled up with rows of zeros. A panel is its codes, then bfloat16 scales
+Rows stand in panels of 16, the last filled up with rows of zeros. A panel is its codes, then float16 scales
 [blocks, 16], then zero points where there are any, then zero bytes up to a multiple of 64. Codes stand in groups of
 64 bytes, 4 a row: of 4 bits, byte j of row r in group i holds the codes of inputs 8i + j and, in its high half,
 8i + 4 + j; of 8 bits that of input 4i + j. Of 4 + n bits, n being 1 or 2, the lower 4 stand in groups as 4 bits do, and
 in front of every 4 / n of these groups stands one of upper bits: those from n·i on in either half of its bytes go with
 the same half of the i-th. 4-bit zero points of rows r and r + 8 share a byte, others have one each.
-
-Version 1 is the same without 5 and 6 bits.
 """
 
 from __future__ import annotations
@@ -16,20 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.quantize.bfloat16 import bfloat16_bits, from_bfloat16_bits
+from export.quantize.float16 import float16_bits, from_float16_bits
 from export.quantize.method import Quantized
 from export.quantize.packing import Bytes
 from export.quantize.precision import Precision
 
-LAYOUT, VERSION = "panels", 2
+LAYOUT, VERSION = "panels", 3
 ROWS = 16
 # Panels start on cache lines.
 _ALIGNMENT = 64
-
-
-def version_of(bits: int) -> int:
-    """The oldest version of the layout that has such weights."""
-    return 1 if bits in (4, 8) else 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +55,14 @@ class Panels:
         return -(-(end if self.zero_points else zeros) // _ALIGNMENT) * _ALIGNMENT
 
     def pack(self, part: Quantized) -> Bytes:
-        """Rows as panels, uint8 [panels, nbytes]; scales are values that bfloat16 holds."""
+        """Rows as panels, uint8 [panels, nbytes]; scales are values that float16 holds."""
         rows = len(part.codes)
         count = self.count(rows)
         filling = ((0, count * ROWS - rows), (0, 0))
         panels = np.zeros((count, self.nbytes), np.uint8)
         codes, scales, zeros = self._parts(panels)
         codes[:] = self._pack_codes(np.pad(part.codes.reshape(rows, -1), filling))
-        bits = bfloat16_bits(np.pad(part.scales, filling))
+        bits = float16_bits(np.pad(part.scales, filling))
         scales[:] = self._across(bits).astype("<u2").view(np.uint8).reshape(count, -1)
         if self.zero_points:
             assert part.zeros is not None
@@ -92,7 +85,7 @@ class Panels:
             points = self._along(points)
         return Quantized(
             self._unpack_codes(codes).reshape(count * ROWS, self.blocks, self.block),
-            from_bfloat16_bits(self._along(bits)),
+            from_float16_bits(self._along(bits)),
             points,
         )
 

@@ -2,7 +2,7 @@
 
 For a trial scale the codes are the rounded weights, and for fixed codes the best scale is the least-squares one,
 Σwxq ÷ Σwq². A few trial scales around the one that maps the extreme weight to the end of the range are each improved
-that way and rounded to bfloat16, and the best is kept and improved once more.
+that way and rounded to float16, and the best is kept and improved once more.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.quantize.bfloat16 import round_bfloat16
+from export.quantize.float16 import round_float16
 
 Rows = NDArray[np.float32]
 Limit = Rows | int
 
 # Trial scale ÷ the one that reaches the extreme weight: below 1 it clips the extreme for finer steps.
-# With 5 and 6 bits those eight of a grid of hundredths that together leave the least error. With 8 bits a step of
-# bfloat16, 1/256 to 1/128, is as far as the trials need to be apart.
+# With 5 and 6 bits those eight of a grid of hundredths that together leave the least error. With 8 bits they
+# stand 1/256 apart.
 _TRIALS = {
     4: (1.0, 1.06, 0.95, 0.9, 0.85, 0.8, 0.74),
     5: (1.0, 0.99, 1.01, 0.97, 1.05, 0.95, 1.09, 1.02),
@@ -29,7 +29,7 @@ _TRIALS = {
 
 
 def symmetric_scale(x: Rows, bits: int, importance: Rows | None = None) -> Rows:
-    """Scales float32 [n], values of bfloat16, for blocks x [block, n]; either end of x may take the longer, negative
+    """Scales float32 [n], values of float16, for blocks x [block, n]; either end of x may take the longer, negative
     side.
 
     `importance` float32 [block, 1] weighs errors; None weighs a weight by its size, see `_by_size`.
@@ -57,7 +57,7 @@ def asymmetric_scale(x: Rows, bits: int, importance: Rows | None = None) -> tupl
 def _best_scale(
     x: Rows, start: Rows, ratios: Sequence[float], low: Limit, high: Limit, importance: Rows | None
 ) -> Rows:
-    """The least-squares scale [n], as bfloat16, of whichever trial scale leaves a block the least error.
+    """The least-squares scale [n], as float16, of whichever trial scale leaves a block the least error.
 
     Trials are start · ratio, and last the best of them. With scale s and codes q the error is
     Σwx² − (2Σwxq − s·Σwq²)·s: the trial that makes the last term largest is the best.
@@ -71,7 +71,7 @@ def _best_scale(
         trial = best if ratio is None else start * np.float32(ratio)
         q = rounded(x, inverse(trial), low, high, buffer)
         xq, qq = np.einsum("kn,kn->n", weighted, q), np.einsum("kn,kn,kn->n", weights, q, q)
-        scale = round_bfloat16(xq * inverse(qq))
+        scale = round_float16(xq * inverse(qq))
         gain = (2 * xq - qq * scale) * scale
         better = gain > most
         np.copyto(most, gain, where=better)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.quantize.bfloat16 import round_bfloat16
 from export.quantize.block_scale import inverse
+from export.quantize.float16 import round_float16
 from export.quantize.gptq import ROWS, Gptq
 from export.quantize.inputs import Inputs
 from export.quantize.method import Quantized, Rows
@@ -58,7 +58,7 @@ def _descend(weights: Rows, q: Quantized, moments: Rows, precision: Precision) -
                 here -= inside[:, i, None] * (step * scales[at])
             c = codes[part]
             weight = np.einsum("kn,kn->n", inside @ c, c)
-            new = round_bfloat16(scales[at] + np.einsum("kn,kn->n", c, here) * inverse(weight))
+            new = round_float16(scales[at] + np.einsum("kn,kn->n", c, here) * inverse(weight))
             here -= (inside @ c) * (new - scales[at])
             scales[at] = new
             change = codes[part] * new - before

@@ -61,5 +61,5 @@ class Method(Protocol):
     def quantize(self, rows: Rows, precision: Precision, inputs: Inputs | None = None) -> Quantized:
         """Quantize float32 [rows, inputs]; inputs is a multiple of the block.
 
-        Every weight is finite and at most 1e15. `inputs` is what the layer was seen to take, as wide as the rows.
+        Every weight is one that float16 could hold. `inputs` is what the layer was seen to take, as wide as the rows.
         """

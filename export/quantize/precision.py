@@ -13,7 +13,7 @@ from edge.errors import InvalidArgument
 BLOCKS = (32, 64, 128)
 BITS = (4, 5, 6, 8)
 """All but 4 and 8 for the cpu engine alone."""
-# A scale is stored as bfloat16.
+# A scale is stored as float16.
 _SCALE_BITS = 16
 
 

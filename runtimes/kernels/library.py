@@ -99,11 +99,11 @@ class Library:
         Raises:
             EngineTooOld: they do not.
         """
-        if layout != LAYOUT or not 1 <= version <= self.layout_version:
+        if (layout, version) != (LAYOUT, self.layout_version):
             raise EngineTooOld(
                 f"{where}: its weights are in layout {layout or 'none'} {version}, edgewise {VERSION} reads "
-                f"{LAYOUT} up to {self.layout_version}; use the edgewise that wrote it, or convert it with: "
-                "edge convert ARTIFACT -o OUT --engine cpu"
+                f"{LAYOUT} {self.layout_version}; export it again from the checkpoint, "
+                "or use the edgewise that wrote it"
             )
 
     def register(self, options: Any, threads: int) -> None:

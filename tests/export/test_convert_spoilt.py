@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edge.artifact import open_artifact
-from edge.errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew, EdgeError, EngineError
+from edge.errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew, ArtifactTooOld, EdgeError, EngineError
 from export import convert
 from tests.export.sealed import sealed
 
@@ -64,7 +64,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 SPOILT: list[tuple[Callable[[Path], Any], type[EdgeError], str]] = [
-    (lambda a: with_variant(a, layout_version=3), ArtifactTooNew, "layout 'panels', version 3.*upgrade"),
+    (lambda a: with_variant(a, layout_version=4), ArtifactTooNew, "layout 'panels', version 4.*upgrade"),
+    (lambda a: with_variant(a, layout_version=2), ArtifactTooOld, "panels, version 2.*export it again"),
     (lambda a: with_variant(a, layout="spirals"), ArtifactTooNew, "layout 'spirals'"),
     (
         lambda a: with_variant(a, engine="tpu"),

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../src/short_floats.h"
+
 namespace edgewise_emulated {
 
 template <class To, class From>
@@ -33,6 +35,15 @@ inline Out converted(const In& in) {
   return bytes_of<Out>(to);
 }
 
+// Each half-precision number as a float.
+template <int count, class Out, class In>
+inline Out of_halves(const In& in) {
+  const auto halves = bytes_of<Elements<uint16_t, count>>(in);
+  Elements<float, count> to;
+  for (int i = 0; i < count; ++i) to.of[i] = edgewise::of_half(halves.of[i]);
+  return bytes_of<Out>(to);
+}
+
 }  // namespace edgewise_emulated
 
 inline __m512i _mm512_cvtepu8_epi32(__m128i a) {
@@ -46,6 +57,9 @@ inline __m512i _mm512_cvtepu16_epi32(__m256i a) {
 inline __m128i _mm512_cvtepi32_epi8(__m512i a) {
   return edgewise_emulated::converted<int8_t, int32_t, 16, __m128i>(a);
 }
+
+inline __m256 _mm256_cvtph_ps(__m128i a) { return edgewise_emulated::of_halves<8, __m256>(a); }
+inline __m512 _mm512_cvtph_ps(__m256i a) { return edgewise_emulated::of_halves<16, __m512>(a); }
 
 inline __m512 _mm512_cvtepi32_ps(__m512i a) { return edgewise_emulated::converted<float, int32_t, 16, __m512>(a); }
 

@@ -16,7 +16,7 @@ void score_codes(const Page& page, const Activations& queries, int width, float*
   for (int panel = 0; panel * kPanelRows < width; panel += 2)
     for (int t = 0; t < queries.tiles.count; ++t) {
       const Tile tile = queries.tiles[t];
-      multiply_pair<bits, false, 1>(p, panel, true, queries, tile, products);
+      multiply_pair<bits, false, Scale::bfloat16, 1>(p, panel, true, queries, tile, products);
       for (int m = 0; m < tile.rows; ++m)
         for (int i = 0; i < 2; ++i)
           __builtin_memcpy(scores + (tile.first + m) * kPageTokens + (panel + i) * kPanelRows, products[i] + m * kPanelRows,

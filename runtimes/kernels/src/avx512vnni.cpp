@@ -46,9 +46,11 @@ struct Lanes {
     return _mm512_ternarylogic_epi32(u, _mm512_set1_epi8(15), c, 0xb8);
   }
 
-  static Floats bfloat16(const uint8_t* p) {
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  template <Scale kind>
+  static Floats scales(const uint8_t* p) {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    if constexpr (kind == Scale::float16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
   static Ints zeros4(const uint8_t* p, int) {
     const __m128i both = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));

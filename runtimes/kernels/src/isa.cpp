@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 
-#if !defined(EDGEWISE_EMULATE) && defined(EDGEWISE_AVXVNNI)
+#if !defined(EDGEWISE_EMULATE) && defined(EDGEWISE_AVX2)
 #include <cpuid.h>
 #endif
 #ifdef EDGEWISE_NEON
@@ -21,17 +21,21 @@ bool has_avxvnni() { return true; }
 bool has_avx512vnni() { return true; }
 #else
 #ifdef EDGEWISE_AVX2
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+// Half precision is asked of the CPU itself: GCC 10 has no name for it.
+bool has_avx2() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 29));
+}
 #endif
 #ifdef EDGEWISE_AVXVNNI
 bool has_avxvnni() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
 }
 #endif
 #ifdef EDGEWISE_AVX512VNNI
 bool has_avx512vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }

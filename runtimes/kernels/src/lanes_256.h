@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "kernels.h"
+#include "short_floats.h"
 
 namespace edgewise {
 namespace {
@@ -45,9 +46,11 @@ struct Lanes256 {
     return _mm256_and_si256(u, _mm256_set1_epi8(kLowest<upper> & 240));
   }
 
-  static Floats bfloat16(const uint8_t* p) {
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+  template <Scale kind>
+  static Floats scales(const uint8_t* p) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    if constexpr (kind == Scale::float16) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
   static Ints zeros4(const uint8_t* p, int part) {
     const __m256i both = zeros8(p);

@@ -4,6 +4,7 @@
 #include <arm_neon.h>
 
 #include "kernels.h"
+#include "short_floats.h"
 
 namespace edgewise {
 namespace {
@@ -50,9 +51,11 @@ struct LanesNeon {
   static int8x16_t signed_codes(Codes c) { return vreinterpretq_s8_u8(c); }
   static int8x16_t less_128(Codes c) { return signed_codes(veorq_u8(c, vdupq_n_u8(128))); }
 
-  static Floats bfloat16(const uint8_t* p) {
-    const uint32x4_t wide = vmovl_u16(vreinterpret_u16_u8(vld1_u8(p)));
-    return vreinterpretq_f32_u32(vshlq_n_u32(wide, 16));
+  template <Scale kind>
+  static Floats scales(const uint8_t* p) {
+    const uint16x4_t halves = vreinterpret_u16_u8(vld1_u8(p));
+    if constexpr (kind == Scale::float16) return vcvt_f32_f16(vreinterpret_f16_u16(halves));
+    return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(halves), 16));
   }
   // Rows 0 to 7 are low nibbles, 8 to 15 high ones.
   static Ints zeros4(const uint8_t* p, int part) {

@@ -1,5 +1,4 @@
-// The layout `panels`, version 2: how a quantized matrix lies in the artifact, read in place by every kernel. Version 1 is the
-// same with 4 and 8 bits alone; matrices of these bits are said to be in it, so that older libraries read them.
+// The layout `panels`, version 3: how a quantized matrix lies in the artifact, read in place by every kernel.
 //
 // Rows (outputs) stand in panels of 16, inputs in blocks that share a scale. A panel holds, one behind the other:
 //   codes   4 bits: for every 8 inputs 64 bytes, byte 4r + j = code[r][j] | code[r][4 + j] << 4
@@ -7,7 +6,7 @@
 //           4 + n bits, n of 1 and 2: for every 32 / n inputs 64 bytes of upper bits, byte 4r + j having for each i < 4 / n
 //                   (code[r][8i + j] >> 4) << n * i | (code[r][8i + 4 + j] >> 4) << 4 + n * i,
 //                   then their lower 4 bits as codes of 4 bits
-//   scales  bfloat16 [blocks][16]
+//   scales  float16 [blocks][16], the type that GGUF's, GPTQ's and AWQ's have; keys of the cache, of any size: bfloat16
 //   zeros   4 bits: [blocks][8], byte r = zero[r] | zero[8 + r] << 4; else [blocks][16]; absent where symmetric
 //   zero bytes up to the next multiple of 64
 // so one 512-bit load holds four consecutive inputs of each row. weight = (code - zero) * scale.
@@ -17,8 +16,9 @@
 
 namespace edgewise {
 
-constexpr uint32_t kLayoutVersion = 2;
+constexpr uint32_t kLayoutVersion = 3;
 constexpr int kPanelRows = 16;
+enum class Scale { float16, bfloat16 };
 // Inputs that a kernel multiplies at once; every block size is a multiple.
 constexpr int kGroup = 32;
 // Bits above the lower four, where these lie apart.

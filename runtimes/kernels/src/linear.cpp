@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 
 #include "isa.h"
+#include "short_floats.h"
 
 namespace edgewise {
 namespace {
@@ -113,9 +113,7 @@ void embed(const Shape& shape, const uint8_t* weights, int64_t id, float* out) {
     int zero = 1 << (shape.bits - 1);
     if (shape.zero_points) zero = shape.bits == 4 ? zeros[b * 8 + r % 8] >> (r >= 8 ? 4 : 0) & 15 : zeros[b * 16 + r];
     const uint8_t* s = scales + (b * kPanelRows + r) * 2;
-    const uint32_t bits = static_cast<uint32_t>(s[0] | s[1] << 8) << 16;
-    float scale;
-    std::memcpy(&scale, &bits, 4);
+    const float scale = of_half(static_cast<uint16_t>(s[0] | s[1] << 8));
     out[k] = static_cast<float>(code_of(panel, shape.bits, r, k) - zero) * scale;
   }
 }

@@ -24,8 +24,8 @@ class Matrix {
     shape_.zero_points = integer(info, "zero_points") != 0;
     shape_.gated = gated && integer(info, "gated") != 0;
     const int64_t layout = integer(info, "layout");
-    if (layout < 1 || layout > kLayoutVersion)
-      refuse("the weights have version " + std::to_string(layout) + " of the layout, this library reads versions up to " +
+    if (layout != kLayoutVersion)
+      refuse("the weights have version " + std::to_string(layout) + " of the layout, this library reads version " +
              std::to_string(kLayoutVersion) + "; install the edgewise that wrote the artifact or export it again");
     if (const char* fault = shape_.fault()) refuse(std::string(fault) + "; export the artifact again");
   }

@@ -7,6 +7,7 @@
 //
 // Lanes offers, for `width` rows at a time:
 //   Codes, Ints, Floats      4 codes of each row; a sum of each row; a float of each row
+//   scales<kind>(p)          scales, as floats
 //   load(p), low(c), high(c) codes as they lie; the nibbles of 4-bit codes
 //   low<n>(c, u), high<n>(c, u)  codes of 4 + n bits: nibbles of c, above them the lowest n bits of the same ones of u
 //   next<n>(u)               u with the next n bits the lowest in all nibbles; what was above is any
@@ -19,13 +20,13 @@
 //   tile_rows, pair_rows     rows of a tile with one panel, and with two at once, whose sums fill the registers
 
 // The scales of a block, and what takes its zero points out of the sum of row m.
-template <int bits, bool zero_points>
+template <int bits, bool zero_points, Scale kind>
 struct Block {
   Lanes::Floats scales;
   Lanes::Ints zeros;
 
   Block(const Product& p, const uint8_t* panel, int64_t b, int part) {
-    scales = Lanes::bfloat16(panel + p.scales_at + (b * kPanelRows + part * Lanes::width) * 2);
+    scales = Lanes::template scales<kind>(panel + p.scales_at + (b * kPanelRows + part * Lanes::width) * 2);
     if (zero_points) {
       const uint8_t* at = panel + p.zeros_at;
       zeros = bits == 4 ? Lanes::zeros4(at + b * 8, part) : Lanes::zeros8(at + b * 16 + part * Lanes::width);
@@ -113,7 +114,7 @@ template <class Dot, int bits, int count, int panels>
 
 // The products of a tile of `count` rows with `panels` panels, the second `stride` bytes behind the first. `groups` of a
 // block, or 0: as the shape says.
-template <int bits, bool zero_points, int groups, int count, int panels>
+template <int bits, bool zero_points, Scale kind, int groups, int count, int panels>
 void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const Activations& a, int first,
                    float (*out)[kMostTileRows * kPanelRows]) {
   constexpr int columns = panels * kParts;
@@ -142,7 +143,7 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
     codes += each * kGroupBytes<bits>;
     x += count * block;
     for (int c = 0; c < columns; ++c) {
-      const Block<bits, zero_points> of(p, panel + c / kParts * stride, b, c % kParts);
+      const Block<bits, zero_points, kind> of(p, panel + c / kParts * stride, b, c % kParts);
       for (int m = 0; m < count; ++m) total[m][c] = Lanes::plus(total[m][c], of.term(dot[m][c], less[m], scales[m]));
     }
   }
@@ -151,26 +152,27 @@ void multiply_tile(const Product& p, const uint8_t* panel, int64_t stride, const
       Lanes::store(out[c / kParts] + m * kPanelRows + c % kParts * Lanes::width, total[m][c]);
 }
 
-template <int bits, bool zero_points, int groups, int panels, int count>
+template <int bits, bool zero_points, Scale kind, int groups, int panels, int count>
 void multiply_rows(const Product& p, const uint8_t* panel, int64_t stride, const Activations& a, Tile tile,
                    float (*out)[kMostTileRows * kPanelRows]) {
   if constexpr (count > 1)
     if (tile.rows < count)
-      return multiply_rows<bits, zero_points, groups, panels, count - 1>(p, panel, stride, a, tile, out);
-  multiply_tile<bits, zero_points, groups, count, panels>(p, panel, stride, a, tile.first, out);
+      return multiply_rows<bits, zero_points, kind, groups, panels, count - 1>(p, panel, stride, a, tile, out);
+  multiply_tile<bits, zero_points, kind, groups, count, panels>(p, panel, stride, a, tile.first, out);
 }
 
 // The products of a tile with the panel `index` and, where there are `two`, the one behind it: out [2][rows][16].
-template <int bits, bool zero_points, int groups>
+template <int bits, bool zero_points, Scale kind, int groups>
 void multiply_pair(const Product& p, int64_t index, bool two, const Activations& a, Tile tile,
                    float (*out)[kMostTileRows * kPanelRows]) {
   const uint8_t* panel = p.weights + index * p.panel_bytes;
   if constexpr (Lanes::pair_rows > 0) {
     // The last of an odd number of panels is multiplied twice.
     if (Lanes::pair_rows == Lanes::tile_rows || tile.rows <= Lanes::pair_rows)
-      return multiply_rows<bits, zero_points, groups, 2, Lanes::pair_rows>(p, panel, two ? p.panel_bytes : 0, a, tile, out);
+      return multiply_rows<bits, zero_points, kind, groups, 2, Lanes::pair_rows>(p, panel, two ? p.panel_bytes : 0, a, tile,
+                                                                               out);
   }
   if constexpr (Lanes::pair_rows < Lanes::tile_rows)
     for (int i = 0; i < 1 + two; ++i)
-      multiply_rows<bits, zero_points, groups, 1, Lanes::tile_rows>(p, panel + i * p.panel_bytes, 0, a, tile, out + i);
+      multiply_rows<bits, zero_points, kind, groups, 1, Lanes::tile_rows>(p, panel + i * p.panel_bytes, 0, a, tile, out + i);
 }

@@ -38,7 +38,7 @@ void multiply_pairs(const Product& p, const Activations& a, int64_t begin, int64
     const bool two = p.shape.gated || 2 * pair + 1 < p.panels;
     for (int t = 0; t < a.tiles.count; ++t) {
       const Tile tile = a.tiles[t];
-      multiply_pair<bits, zero_points, groups>(p, 2 * pair, two, a, tile, products);
+      multiply_pair<bits, zero_points, Scale::float16, groups>(p, 2 * pair, two, a, tile, products);
       for (int m = 0; m < tile.rows; ++m) {
         float *y = products[0] + m * kPanelRows, *other = products[1] + m * kPanelRows;
         if (p.shape.gated) {

@@ -1,5 +1,6 @@
 // Plain C++ for any CPU.
 #include "kernels.h"
+#include "short_floats.h"
 
 namespace edgewise {
 namespace {
@@ -57,12 +58,11 @@ struct Lanes {
     return u;
   }
 
-  static Floats bfloat16(const uint8_t* p) {
+  template <Scale kind>
+  static Floats scales(const uint8_t* p) {
     return each<Floats>([p](int r) {
-      const uint32_t bits = static_cast<uint32_t>(p[2 * r + 1] << 8 | p[2 * r]) << 16;
-      float v;
-      __builtin_memcpy(&v, &bits, 4);
-      return v;
+      const auto bits = static_cast<uint16_t>(p[2 * r + 1] << 8 | p[2 * r]);
+      return kind == Scale::float16 ? of_half(bits) : from_bfloat16(bits);
     });
   }
   static Ints zeros4(const uint8_t* p, int) {

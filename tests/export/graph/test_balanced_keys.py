@@ -14,6 +14,7 @@ from edge.artifact import ModelSpec, Rope, open_artifact
 from export import export, variant
 from export.graph.balanced_keys import BalancedKeys
 from export.quantize import Quantized, Recipe
+from export.quantize.float16 import round_float16
 from export.quantize.method import Rows
 from runtimes import open_engine
 from tests.checkpoints import tiny_folder
@@ -87,10 +88,11 @@ def test_eight_bits_come_nearer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 class Keys:
     """Queries of four heads over two of keys, 16 numbers each, of a model of hidden size 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: float = 1.0) -> None:
         rng = np.random.default_rng(1)
         self.rows = {
-            name: rng.standard_normal((count, 32), np.float32) for name, count in (("q", 64), ("k", 32))
+            name: rng.standard_normal((count, 32), np.float32) * np.float32(size)
+            for name, count in (("q", 64), ("k", 32))
         }
         self.rows["k"][3] *= 100
         self.reads: list[str] = []
@@ -108,7 +110,7 @@ class Keys:
     def quantized(self, name: str) -> Iterator[Quantized]:
         self.reads.append(name)
         rows = self.rows[name.split(".")[-2][0]]
-        scales = np.abs(rows).max(1, keepdims=True) / 127
+        scales = round_float16(np.abs(rows).max(1, keepdims=True) / 127)
         codes = np.rint(rows / scales + 128).astype(np.uint8)[:, None]
         for start in range(0, len(rows), 10):
             part = slice(start, start + 10)
@@ -155,6 +157,19 @@ def test_what_is_balanced_stays_as_it_is() -> None:
     recipe = Recipe(weights="int8")
     twice = BalancedKeys(BalancedKeys(Keys(), SPEC, recipe), SPEC, recipe)
     assert (factors(twice, K, BalancedKeys(Keys(), SPEC, recipe)) == 1).all()
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.1, 1e3, 1e5])
+def test_scales_stay_float16(size: float) -> None:
+    """Near either end of what float16 holds a factor is shared out otherwise, or smaller."""
+    balanced = BalancedKeys(Keys(size), SPEC, Recipe(weights="int8"))
+    for name in (Q, K):
+        scales = np.concatenate([part.scales for part in balanced.quantized(name)])
+        assert np.array_equal(scales, round_float16(scales))
+    k, q = (factors(balanced, name, Keys(size)).reshape(2, -1, 16) for name in (K, Q))
+    assert (k * q == 1).all()
+    if size in (0.1, 1e3):
+        assert k[0, 0, 3] / np.median(k[0, 0]) <= 1 / 16
 
 
 def test_everything_is_read_once() -> None:

@@ -19,7 +19,7 @@ from edge.artifact.pages import KV_TYPES, head_page_bytes
 from export import export
 from export.graph.builder import Value
 from export.graph.cpu_dialect import DOMAIN, CpuDialect
-from export.graph.panels import Panels, version_of
+from export.graph.panels import VERSION, Panels
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile
 from export.quantize import Quantized, Recipe
@@ -38,7 +38,7 @@ def dequantized(weights: Path, tensor: onnx.TensorProto, node: onnx.NodeProto) -
     has = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     place = {entry.key: entry.value for entry in tensor.external_data}
     data = np.fromfile(weights, np.uint8, int(place["length"]), offset=int(place["offset"]))
-    assert has["layout"] == version_of(has["bits"])
+    assert has["layout"] == VERSION
     layout = Panels(
         bits=has["bits"],
         block=has["block"],
@@ -218,7 +218,7 @@ def test_everything_is_fused(folder: Path) -> None:
 def test_the_variant_names_its_layout(folder: Path) -> None:
     (cpu,) = open_artifact(folder / "cpu.edge").manifest.variants
     assert (cpu.engine, cpu.dialect, cpu.activation) == ("cpu", "cpu", "int8")
-    assert (cpu.layout, cpu.layout_version, cpu.requires) == ("panels", 1, "1.23.2")
+    assert (cpu.layout, cpu.layout_version, cpu.requires) == ("panels", 3, "1.23.2")
     assert cpu.files == ("cpu/model.onnx", "cpu/weights.bin", "cpu/weights.json")
     (stock,) = open_artifact(folder / "onnxruntime.edge").manifest.variants
     assert (stock.layout, stock.layout_version) == ("", 0)

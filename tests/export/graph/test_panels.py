@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.graph.panels import Panels, alternate, version_of
+from export.graph.panels import Panels, alternate
 from export.quantize import Quantized
-from export.quantize.bfloat16 import from_bfloat16_bits
+from export.quantize.float16 import from_float16_bits
 from export.quantize.packing import Bytes
 
 
@@ -20,8 +19,8 @@ def random_rows(panels: Panels, rows: int, seed: int) -> Quantized:
     return Quantized(
         rng.integers(0, top, (*shape, panels.block), np.uint8),
         # Any finite bits, negative ones too.
-        from_bfloat16_bits(
-            (rng.integers(0, 0x7F80, shape) | rng.integers(0, 2, shape) << 15).astype(np.uint16)
+        from_float16_bits(
+            (rng.integers(0, 0x7C00, shape) | rng.integers(0, 2, shape) << 15).astype(np.uint16)
         ),
         rng.integers(0, top, shape, np.uint8) if panels.zero_points else None,
     )
@@ -63,7 +62,7 @@ def one_by_one(panels: Panels, part: Quantized) -> bytes:
                     panel += line
         for b in range(blocks):
             for r in range(first, first + 16):
-                panel += ml_dtypes.bfloat16(part.scales[r, b] if r < rows else 0).tobytes()
+                panel += np.float16(part.scales[r, b] if r < rows else 0).tobytes()
         if part.zeros is not None:
             for b in range(blocks):
                 zero = [int(part.zeros[r, b]) if r < rows else 0 for r in range(first, first + 16)]
@@ -128,8 +127,3 @@ def test_gate_and_up_alternate(bits: int) -> None:
 )
 def test_the_size_of_a_panel(bits: int, block: int, blocks: int, zero_points: bool, nbytes: int) -> None:
     assert Panels(bits=bits, block=block, blocks=blocks, zero_points=zero_points).nbytes == nbytes
-
-
-@pytest.mark.parametrize(("bits", "version"), [(4, 1), (5, 2), (6, 2), (8, 1)])
-def test_the_oldest_version_that_has_it(bits: int, version: int) -> None:
-    assert version_of(bits) == version

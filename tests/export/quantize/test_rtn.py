@@ -16,8 +16,10 @@ CASES = [
     for zero_points in (False, True)
 ]
 TINY = float(np.finfo(np.float32).tiny)
-# Half a step of bfloat16. A least-squares scale that is off by this part adds its square of Σwx² to the error.
-HALF_STEP = 2.0**-8
+# Half the distance of trial scales for 8 bits. A scale that is off by this part adds its square of Σwx² to the error.
+HALF_STEP = 2.0**-9
+# Half the distance of float16 values near zero: what a scale there may be off by.
+HALF_LEAST = 2.0**-25
 
 
 def quantized(rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized:
@@ -28,7 +30,7 @@ def quantized(rows: Rows, bits: int, block: int, zero_points: bool) -> Quantized
     assert (result.zeros is not None) == zero_points
     assert result.codes.max() < 1 << bits
     assert np.isfinite(result.scales).all()
-    assert (result.scales.view(np.uint32) & 0xFFFF == 0).all(), "not bfloat16"
+    assert np.array_equal(result.scales.astype(np.float16), result.scales), "not float16"
     if result.zeros is not None:
         assert (result.zeros.dtype, result.zeros.shape) == (np.uint8, (len(rows), blocks))
         assert result.zeros.max() < 1 << bits
@@ -62,6 +64,11 @@ def weighted_error(rows: Rows, restored: np.ndarray, block: int) -> np.ndarray:
     return (importance(rows, block) * error**2).sum(1)
 
 
+def coarse(rows: Rows, bits: int, block: int) -> np.ndarray:
+    """What float16 scales add to the weighted error of blocks of small weights."""
+    return importance(rows, block).sum(1) * (HALF_LEAST * (1 << bits)) ** 2
+
+
 def rows_of(kind: str, block: int) -> Rows:
     rng = np.random.default_rng(7)
     shape = (16, 4 * block)
@@ -78,8 +85,8 @@ def rows_of(kind: str, block: int) -> Rows:
         "off centre": x + np.float32(2),
         "grid of 15": rng.integers(-7, 8, shape).astype(np.float32) * np.float32(0.125),
         "grid of 16": rng.integers(-8, 8, shape).astype(np.float32) * np.float32(0.125),
-        "large": x * np.float32(1e14),
-        "small": x * np.float32(1e-25),
+        "large": x * np.float32(1e4),
+        "small": x * np.float32(1e-5),
     }[kind]
 
 
@@ -106,7 +113,7 @@ def test_never_worse_than_plain_rounding(kind: str, bits: int, block: int, zero_
     theirs = weighted_error(rows, plain(rows, bits, block, zero_points), block)
     power = weighted_error(rows, np.zeros_like(rows), block)
     # Trials are compared in float32, which tells errors apart down to 3e-7 of Σwx².
-    assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power).all()
+    assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power + coarse(rows, bits, block)).all()
 
 
 @pytest.mark.parametrize(("bits", "part"), [(4, 0.75), (5, 0.85), (6, 0.9), (8, 0.95)])
@@ -117,7 +124,7 @@ def test_clearly_better_where_weights_are_normal(bits: int, part: float) -> None
 
 
 @pytest.mark.parametrize(("bits", "most"), [(4, 1.01), (5, 1.02), (6, 1.03), (8, 1.2)])
-def test_bfloat16_scales_cost_little(bits: int, most: float) -> None:
+def test_float16_scales_cost_little(bits: int, most: float) -> None:
     """Beside the best of many trials with float32 scales."""
     rows = rows_of("normal", 32)
     x, w = rows.astype(np.float64).reshape(-1, 32), importance(rows, 32)
@@ -143,7 +150,7 @@ def test_weights_on_a_grid_come_back_exactly(kind: str) -> None:
 blocks_of_32 = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 3), st.sampled_from([32, 64])),
-    elements=st.floats(-(2.0**49), 2.0**49, width=32)
+    elements=st.floats(-65504, 65504, width=32)
     | st.floats(-1, 1, width=32)
     | st.sampled_from([0.0, TINY, -1e-45]),
 )
@@ -157,8 +164,8 @@ def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: b
     step = np.abs(result.scales.astype(np.float64))[..., None]
     inside = (result.codes > 0) & (result.codes < (1 << bits) - 1)
     x = np.abs(rows.astype(np.float64)).reshape(result.codes.shape)
-    # Where a step is too small for a float32 to divide by, the block is zero.
-    lost = TINY * (1 << bits)
+    # Where a step is too small for a float16, the block is zero.
+    lost = HALF_LEAST * (1 << bits)
     assert (error <= np.where(inside, step / 2, x) * (1 + 1e-5) + x * 1e-6 + lost).all()
     assert (error <= x + step / 2 + lost).all()
 
@@ -170,8 +177,7 @@ def test_never_worse_than_plain_rounding_whatever_the_weights(
     ours = weighted_error(rows, quantized(rows, bits, 32, zero_points).dequantize(bits), 32)
     theirs = weighted_error(rows, plain(rows, bits, 32, zero_points), 32)
     power = weighted_error(rows, np.zeros_like(rows), 32)
-    # Squares below float32's smallest number cannot be compared.
-    assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power + 1e-36).all()
+    assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power + coarse(rows, bits, 32)).all()
 
 
 @pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
@@ -183,7 +189,7 @@ def test_a_zero_block_stays_zero(bits: int, block: int, zero_points: bool) -> No
 
 
 @pytest.mark.parametrize(("bits", "block", "zero_points"), CASES)
-@pytest.mark.parametrize("value", [1.0, -1.0, 0.3, -7e-5, 1e15, -1e15])
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.3, -0.02, 65504.0, -65504.0])
 def test_a_constant_block_comes_back(value: float, bits: int, block: int, zero_points: bool) -> None:
     rows = np.full((1, block), value, np.float32)
     np.testing.assert_allclose(

@@ -6,12 +6,18 @@
 namespace edgewise::test {
 namespace {
 
-float bfloat16(float v) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, 4);
-  bits &= 0xffff0000;
-  std::memcpy(&v, &bits, 4);
-  return v;
+// A multiple of the last bit that float16 has for a number of this size, below 2^-14 of the least one.
+float float16(float v) {
+  const int last = std::max(std::ilogb(v == 0 ? 1 : v), -14) - 10;
+  return std::ldexp(std::trunc(std::ldexp(v, -last)), last);
+}
+
+uint16_t float16_bits(float v) {
+  const uint16_t sign = std::signbit(v) ? 0x8000 : 0;
+  const float size = std::fabs(v);
+  if (size < std::ldexp(1.0f, -14)) return sign | static_cast<uint16_t>(std::ldexp(size, 24));
+  const int exponent = std::ilogb(size);
+  return sign | static_cast<uint16_t>(((exponent + 15) << 10) + static_cast<int>(std::ldexp(size, 10 - exponent)) - 1024);
 }
 
 struct Block {
@@ -81,7 +87,7 @@ Matrix::Matrix(const Shape& s, Random& random) : shape(s) {
     for (int64_t b = 0; b < s.blocks(); ++b) {
       const int any = static_cast<int>(random.whole(0, top));
       zeros.push_back(s.zero_points ? kind == 0 ? 0 : kind == 1 ? top : any : middle);
-      const float scale = kind == 2 && random.chance() ? 0.0f : bfloat16(random.normal() * 0.1f);
+      const float scale = kind == 2 && random.chance() ? 0.0f : float16(random.normal() * (kind == 3 ? 1e-5f : 0.1f));
       scales.push_back(scale);
       for (int64_t i = 0; i < s.block; ++i) {
         const int code = kind == 0 ? top : kind == 1 ? 0 : static_cast<int>(random.whole(0, top));
@@ -121,11 +127,10 @@ Packed::Packed(const Matrix& m) : memory_(new uint8_t[kShift + m.shape.bytes()](
     }
     for (int64_t b = 0; b < s.blocks(); ++b) {
       const float scale = m.scale(row, b);
-      uint32_t bits;
-      std::memcpy(&bits, &scale, 4);
+      const uint16_t bits = float16_bits(scale);
       uint8_t* scales = bytes + s.code_bytes() + (b * kPanelRows + lane) * 2;
-      scales[0] = static_cast<uint8_t>(bits >> 16);
-      scales[1] = static_cast<uint8_t>(bits >> 24);
+      scales[0] = static_cast<uint8_t>(bits);
+      scales[1] = static_cast<uint8_t>(bits >> 8);
       if (!s.zero_points) continue;
       uint8_t* zeros = bytes + s.code_bytes() + s.scale_bytes();
       if (s.bits == 4)

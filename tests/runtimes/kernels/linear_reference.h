@@ -13,7 +13,7 @@ namespace edgewise::test {
 struct Matrix {
   Shape shape;
   std::vector<uint8_t> codes;  // [rows][padded inputs]
-  std::vector<float> scales;   // [rows][blocks], values that bfloat16 holds
+  std::vector<float> scales;   // [rows][blocks], values that float16 holds
   std::vector<int> zeros;      // [rows][blocks]
 
   Matrix(const Shape& shape, Random& random);
