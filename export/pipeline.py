@@ -52,6 +52,8 @@ class ExportReport:
     """What the graph keeps KV as, fp32, int8 or int4; None where that is said at load."""
     method: str | None
     """How codes were chosen; None where weights are floats."""
+    kept: int
+    """Matrices whose codes are the source's."""
     fidelity: dict[str, Any] | None
     """The figures of fidelity.json; None where they were not measured."""
     note: str
@@ -76,6 +78,7 @@ def export(
     bits: float | None = None,
     size: int | str | None = None,
     calibration: str | Path | None = None,
+    keep: bool | None = None,
     force: bool = False,
     restart: bool = False,
     fidelity: bool | None = None,
@@ -100,6 +103,9 @@ def export(
         effort: fast, normal or best: how much text is read and how many methods auto tries.
         bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
         size: bytes of the artifact (or a text such as 900MB) instead of `bits`.
+        keep: take matrices over as they are that the source has as codes (GGUF's Q4_0, Q5_0 and Q8_0, GPTQ, AWQ,
+            compressed-tensors), whatever `weights` says; the default is to do so where they are what `weights` asks for
+            and method is auto, and always where a checkpoint was quantized by others.
         calibration: a UTF-8 text to choose codes and scales by, in place of our own.
         fidelity: compare the artifact with the checkpoint on a short text; the default is to do so.
         restart: begin anew where an export was interrupted.
@@ -115,7 +121,7 @@ def export(
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
     targeted = bits is not None or size is not None
-    wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size)
+    wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size, keep)
     coded = kind not in (None, "float32")
     if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(
@@ -151,6 +157,7 @@ def export(
         peak_rss_bytes=peak_rss_bytes(),
         kv=next((name for name, of in KV_NAMES.items() if of == kind), None),
         method=wish.method if recipe.bits else None,
+        kept=weights_.kept,
         fidelity=found,
         note=note,
     )

@@ -91,6 +91,12 @@ from edge.errors import InvalidArgument
     help="A text to choose codes by, and the scales of --kv int8 or int4.  [default: one of our own]",
 )
 @click.option(
+    "--keep/--no-keep",
+    default=None,
+    help="Take matrices over as they are that SOURCE has as codes: GGUF's Q4_0, Q5_0 and Q8_0, GPTQ, AWQ, "
+    "compressed-tensors.  [default: where that is what --weights asks for, and of checkpoints that others quantized]",
+)
+@click.option(
     "--restart", is_flag=True, help="Begin anew where an export was interrupted, in place of going on."
 )
 @click.option(
@@ -113,6 +119,7 @@ def command(
     bits: float | None,
     size: str | None,
     calibration: Path | None,
+    keep: bool | None,
     restart: bool,
     fidelity: bool | None,
     force: bool,
@@ -130,6 +137,7 @@ def command(
       edge export HuggingFaceTB/SmolLM2-135M-Instruct -o smollm2.edge
       edge export model.gguf --weights int8
       edge export model.gguf --size 900MB --effort best
+      edge export model-q8_0.gguf --keep
       edge export model.gguf --engine onnxruntime --kv int8
     """
     if not source:
@@ -149,6 +157,7 @@ def command(
             bits=bits,
             size=size,
             calibration=calibration,
+            keep=keep,
             restart=restart,
             fidelity=fidelity,
             force=force,
@@ -191,6 +200,11 @@ def _print_report(report: dict[str, Any]) -> None:
             ("parameters", count(report["parameters"])),
             ("weights", weights_text(report)),
             *([("method", str(report["method"]))] if report.get("method") else []),
+            *(
+                [("kept", f"{report['kept']} matrices as they are in the source")]
+                if report.get("kept")
+                else []
+            ),
             ("engine", str(report["engine"])),
             *([("KV", str(report["kv"]))] if report["kv"] else []),
             ("size", size(report["file_bytes"])),

@@ -11,6 +11,9 @@ from edge.artifact.spec import ModelSpec
 from export.checkpoint.tensor import LazyTensor
 from export.checkpoint.text import TextFiles
 
+QUANTIZATION = "quantization"
+"""Where in the provenance it says what quantized a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -26,7 +29,8 @@ class Checkpoint:
     """By Hugging Face name, in the order a run uses them."""
     text: TextFiles
     provenance: dict[str, str] = field(default_factory=dict)
-    """Where it came from: `format`, and `name`, `license`, `repository`, `revision` where they are known."""
+    """Where it came from: `format`, and `quantization`, `name`, `license`, `repository`, `revision` where they
+    are known."""
 
     @property
     def origin(self) -> str:

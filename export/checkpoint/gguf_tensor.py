@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from edge.errors import CheckpointCorrupt, Unsupported
 from export.checkpoint.dependency import dependency
+from export.checkpoint.gguf_codes import GRIDS, codes_of
 from export.checkpoint.gguf_header import GgufHeader, TensorInfo
 from export.checkpoint.tensor import LazyTensor
+from export.quantize import Precision, Quantized
 
 Indices = npt.NDArray[np.int64]
 
@@ -63,19 +65,34 @@ class GgufTensor(LazyTensor):
         info = TensorInfo(self.stored_name, self.shape, self._kind.value, 0)
         return GgufTensor(self.path, info, self._start, name=name, head_dim=head_dim)
 
+    @property
+    def grid(self) -> Precision | None:
+        """See `LazyTensor.grid`."""
+        return None if self._vector else GRIDS.get(self._kind.name)
+
+    def codes(self, start: int, stop: int) -> Quantized:
+        """See `LazyTensor.codes`."""
+        if self.grid is None:
+            return super().codes(start, stop)
+        self._require(start, stop)
+        return codes_of(self._raw(*self._places(start, stop)), self._kind.name)
+
     def _rows(self, start: int, stop: int) -> npt.NDArray[np.generic]:
+        return self._stored(*self._places(start, stop))
+
+    def _places(self, start: int, stop: int) -> tuple[int, int, Indices | None]:
+        """Which stored rows to read for some in Hugging Face's order, and in which order these are among them."""
         if not self._head_dim:
-            return self._stored(start, stop)
+            return start, stop, None
         head, half = self._head_dim, self._head_dim // 2
         rows = np.arange(start, stop)
         within = rows % head
         sources = rows - within + within % half * 2 + within // half
         first = start - start % head
-        return self._stored(first, min(-(-stop // head) * head, self.shape[0]), sources - first)
+        return first, min(-(-stop // head) * head, self.shape[0]), sources - first
 
-    def _stored(
-        self, start: int, stop: int, picked: npt.NDArray[np.int64] | None = None
-    ) -> npt.NDArray[np.generic]:
+    def _raw(self, start: int, stop: int, picked: Indices | None) -> npt.NDArray[np.uint8]:
+        """The bytes of units."""
         first, last = start // self._unit, -(-stop // self._unit)
         count = (last - first) * self._unit_bytes
         try:
@@ -89,12 +106,17 @@ class GgufTensor(LazyTensor):
         raw = raw.reshape(last - first, self._unit_bytes)
         if picked is not None and not self._vector:
             raw = raw[picked]
+        return raw
+
+    def _stored(self, start: int, stop: int, picked: Indices | None) -> npt.NDArray[np.generic]:
+        raw = self._raw(start, stop, picked)
         # Scales may be any bits; whoever reads the numbers checks them.
         with np.errstate(all="ignore"):
             values: npt.NDArray[np.float32] = dependency("gguf.quants").dequantize(raw, self._kind)
         if not self._vector:
             return values.reshape(-1, *self.shape[1:])
-        values = values.reshape(-1)[start - first * self._unit : stop - first * self._unit]
+        before = start % self._unit
+        values = values.reshape(-1)[before : before + stop - start]
         return values if picked is None else values[picked]
 
 

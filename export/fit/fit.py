@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class Plan:
     engine: str
     nbytes: int | None
     """What matrices may take where bits go where they matter; None: all as the recipe says."""
+    grids: Mapping[str, Precision] = field(default_factory=dict)
+    """What the source has as codes, which stay where the recipe holds them; by the names of `matrices`."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def fit(checkpoint: Checkpoint, plan: Plan, text: CalibrationText, work: Work, p
     if plan.nbytes is not None:
         tensors, curve = _allocated(checkpoint, plan, exact, tokens, work, progress)
         recipe = replace(recipe, tensors=_exceptions(recipe.precision, tensors))
-    source = CheckpointWeights(checkpoint.tensors, replace(recipe, method="rtn"), lambda nbytes: None)
+    source = CheckpointWeights(
+        checkpoint.tensors, replace(recipe, method="rtn"), lambda nbytes: None, keep=bool(plan.grids)
+    )
     last = _last_hidden(checkpoint, exact, tokens, work, progress) if spec.tied else None
     weights = sum(m.rows * m.inputs for m in matrices(spec) if m.layer is not None)
     methods, folded = _candidates(plan)
@@ -120,11 +124,11 @@ def _allocated(
         middle = len(tokens.windows) // 2
         windows = tokens.windows[middle : middle + plan.effort.probes, -_PROBED:]
         tell = Counter(progress, "sensitivity", spec.layers)
-        found = measure(spec, exact, windows, options(plan.engine), work.path, tell.add)
+        found = measure(spec, exact, windows, options(plan.engine), plan.grids, work.path, tell.add)
         measured = {name: _to_json(sensitivity) for name, sensitivity in found.items()}
         work.write(_SENSITIVITY, measured)
     sensitivities = {name: _from_json(entry) for name, entry in measured.items()}
-    return allocate(spec, plan.engine, sensitivities, plan.nbytes)
+    return allocate(spec, plan.engine, sensitivities, plan.grids, plan.nbytes)
 
 
 def _last_hidden(
@@ -159,8 +163,9 @@ def _exceptions(usual: Precision, tensors: Mapping[str, Precision]) -> dict[str,
 
 def _to_json(sensitivity: Sensitivity) -> dict[str, Any]:
     errors = [[precision.to_json(), error] for precision, error in sensitivity.errors.items()]
-    return {"kl": sensitivity.kl, "errors": errors}
+    return {"kl": sensitivity.kl, "errors": errors, "probe": sensitivity.probe.to_json()}
 
 
 def _from_json(entry: Mapping[str, Any]) -> Sensitivity:
-    return Sensitivity(entry["kl"], {Precision(**how): error for how, error in entry["errors"]})
+    errors = {Precision(**how): error for how, error in entry["errors"]}
+    return Sensitivity(entry["kl"], errors, Precision(**entry["probe"]))

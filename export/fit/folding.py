@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -13,11 +13,16 @@ from export.quantize.method import Rows
 
 
 def fold(
-    spec: ModelSpec, layer: int, arrays: dict[str, Rows], seen: Mapping[str, Inputs], recipe: Recipe
+    spec: ModelSpec,
+    layer: int,
+    arrays: dict[str, Rows],
+    seen: Mapping[str, Inputs],
+    recipe: Recipe,
+    kept: Collection[str] = (),
 ) -> set[str]:
     """Change the arrays of a layer in place, so that it computes the same; the names of those that were divided.
 
-    `seen` are the inputs of the layer's matrices before, by the names of `matrices`.
+    `seen` are the inputs of the layer's matrices before, by the names of `matrices`; `kept` the arrays that stay.
     """
     prefix = f"model.layers.{layer}"
     attention, mlp = f"{prefix}.self_attn", f"{prefix}.mlp"
@@ -30,6 +35,8 @@ def fold(
         ([f"{mlp}.gate_proj", f"{mlp}.up_proj"], f"{prefix}.post_attention_layernorm", 1),
         ([f"{mlp}.down_proj"], f"{mlp}.up_proj", 1),
     ):
+        if not {f"{name}.weight" for name in (*names, feeder)}.isdisjoint(kept):
+            continue
         groups = spec.kv_heads if repeats > 1 else 1
         factors = input_factors(
             [arrays[f"{name}.weight"] for name in names],

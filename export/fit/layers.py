@@ -16,11 +16,13 @@ from export.fit.fitted import FittedWeights
 from export.fit.folding import fold
 from export.fit.matrices import matrices
 from export.fit.work import Work
-from export.graph.weight_source import WeightSource
+from export.graph.checkpoint_weights import CheckpointWeights
 from export.layerwise import ArrayWeights, Dequantized, Head, Layer, embedded, layer_arrays, whole
 from export.quantize import Inputs, Recipe
 from export.quantize.method import Rows
 
+KEPT = "kept"
+"""The method of what was not quantized, since the checkpoint has it as codes."""
 _STATE = "layers.json"
 # Of so many windows one is kept from the fitting, to choose between methods.
 _UNSEEN_EVERY = 8
@@ -33,14 +35,14 @@ class LayerFit:
         self,
         spec: ModelSpec,
         recipe: Recipe,
-        source: WeightSource,
+        source: CheckpointWeights,
         work: Work,
         methods: Sequence[str],
         *,
         folded: bool,
         done: Callable[[int], None],
     ) -> None:
-        """`methods` are tried for each matrix; `folded` puts AWQ's factors before them.
+        """`methods` are tried for each matrix that `source` does not keep; `folded` puts AWQ's factors before them.
 
         `done` is told the weights that were fitted since the last call.
         """
@@ -91,7 +93,8 @@ class LayerFit:
         with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs") as run:
             seen, unseen = _watch(run, hidden)
         if self._folded:
-            changed = fold(spec, layer, arrays, seen, self._recipe)
+            kept = {name for name in arrays if arrays[name].ndim > 1 and self._source.keeps(name)}
+            changed = fold(spec, layer, arrays, seen, self._recipe, kept)
             for name in changed:
                 if arrays[name].ndim == 1:
                     work.store_vector(name, arrays[name])
@@ -110,6 +113,9 @@ class LayerFit:
 
     def _fit(self, key: str, rows: Rows, seen: Inputs, unseen: Inputs) -> Rows:
         """Quantize and keep a matrix; the weights that its codes stand for."""
+        if self._source.keeps(key):
+            self.report[key] = {"method": KEPT, "error": 0.0}
+            return rows
         precision = self._recipe.of(key)
         found, method = best_quantized(self._methods, rows, precision, seen, unseen, self._executor)
         self._work.store_codes(key, found)
@@ -122,7 +128,7 @@ class LayerFit:
 
     def _fit_head(self, head: Head, last: Rows) -> None:
         key = f"{head_name(self._spec)}.weight"
-        if self._work.codes(key) is not None and key in self.report:
+        if key in self.report and (self._source.keeps(key) or self._work.codes(key) is not None):
             return
         seen, unseen = (Inputs.seen(head.normed(part.reshape(-1, part.shape[-1]))) for part in _split(last))
         self._fit(key, whole(self._source, key), seen, unseen)
@@ -145,10 +151,7 @@ def _watch(run: Layer, hidden: Rows) -> tuple[dict[str, Inputs], dict[str, Input
             for name, x in run.run(window)[1].items():
                 with np.errstate(over="ignore", invalid="ignore"):
                     moments = x.T @ x
-                if name in sums:
-                    sums[name] += moments
-                else:
-                    sums[name] = moments
+                    sums[name] = sums[name] + moments if name in sums else moments
         count = np.float32(part.shape[0] * part.shape[1])
         for name, moments in sums.items():
             if not np.isfinite(moments).all():

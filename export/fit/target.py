@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from edge.artifact import ModelSpec
 from edge.errors import InvalidArgument
@@ -86,19 +87,33 @@ def check_target(
 
 
 def allocate(
-    spec: ModelSpec, engine: str, sensitivities: dict[str, Sensitivity], nbytes: int
+    spec: ModelSpec,
+    engine: str,
+    sensitivities: Mapping[str, Sensitivity],
+    grids: Mapping[str, Precision],
+    nbytes: int,
 ) -> tuple[dict[str, Precision], list[tuple[int, float]]]:
-    """A precision for each matrix by tensor name without `.weight`, and the curve of (bytes, expected KL), thinned."""
+    """A precision for each matrix by tensor name without `.weight`, and the curve of (bytes, expected KL), thinned.
+
+    A matrix costs nothing in a precision that holds what it is in the source, see `grids`.
+    """
     every = matrices(spec)
-    choices = {m.name: _choices(m, engine, sensitivities[m.name]) for m in every}
+    choices = {m.name: _choices(m, engine, sensitivities[m.name], grids.get(m.name)) for m in every}
     best = best_within(choices, nbytes)
     assert best is not None, "the target was checked"
     tensors = {name: best.precisions[m.name] for m in every for name in m.tensors}
     return tensors, _thinned(allocations(choices))
 
 
-def _choices(matrix: Matrix, engine: str, sensitivity: Sensitivity) -> list[Option]:
-    return [Option(p, stored_bytes(matrix, p, engine), sensitivity.cost(p)) for p in options(engine)]
+def _choices(matrix: Matrix, engine: str, sensitivity: Sensitivity, grid: Precision | None) -> list[Option]:
+    offered = options(engine)
+    if grid is not None and grid not in offered:
+        offered = (*offered, grid)
+
+    def cost(precision: Precision) -> float:
+        return 0.0 if grid is not None and precision.holds(grid) else sensitivity.cost(precision)
+
+    return [Option(p, stored_bytes(matrix, p, engine), cost(p)) for p in offered]
 
 
 def _thinned(curve: list[Allocation], points: int = 60) -> list[tuple[int, float]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.errors import TensorError
 from export.checkpoint.tensor import LazyTensor
-from export.quantize import Quantized, Recipe
+from export.quantize import Precision, Quantized, Recipe
 from export.quantize.float16 import LARGEST
 from export.quantize.hqq import Hqq
 from export.quantize.method import Method, Rows
@@ -31,10 +31,15 @@ Progress = Callable[[int], None]
 
 
 class CheckpointWeights:
-    """A `WeightSource`; `progress` is told the checkpoint's bytes that were worked through since the last call."""
+    """A `WeightSource`; `progress` is told the checkpoint's bytes that were worked through since the last call.
 
-    def __init__(self, tensors: Mapping[str, LazyTensor], recipe: Recipe, progress: Progress) -> None:
-        self._tensors, self._recipe, self._progress = tensors, recipe, progress
+    With `keep`, what the checkpoint has as codes that the recipe can hold is not quantized.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, LazyTensor], recipe: Recipe, progress: Progress, *, keep: bool = False
+    ) -> None:
+        self._tensors, self._recipe, self._progress, self._keep = tensors, recipe, progress, keep
 
     def shape(self, name: str) -> tuple[int, ...]:
         """See `WeightSource.shape`."""
@@ -57,9 +62,11 @@ class CheckpointWeights:
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`; on every core, at most a few parts at a time in memory."""
         tensor, recipe, method = self._tensors[name], self._recipe, STREAMED[self._recipe.method]
-        precision = recipe.of(name)
+        precision, grid = recipe.of(name), self._grid(name)
 
         def work(start: int, stop: int) -> Quantized:
+            if grid is not None:
+                return _codes(tensor, start, stop).held(grid, precision)
             rows = _read(tensor, start, stop, recipe.weights)
             return method.quantize(precision.padded(rows), precision)
 
@@ -79,6 +86,23 @@ class CheckpointWeights:
             finally:
                 for _, future in pending:
                     future.cancel()
+
+    def keeps(self, name: str) -> bool:
+        """Whether the checkpoint's own codes are taken."""
+        return self._grid(name) is not None
+
+    def _grid(self, name: str) -> Precision | None:
+        grid = self._tensors[name].grid if self._keep else None
+        return grid if grid is not None and self._recipe.of(name).holds(grid) else None
+
+
+def _codes(tensor: LazyTensor, start: int, stop: int) -> Quantized:
+    """As `_read`, of a tensor with a grid."""
+    codes = tensor.codes(start, stop)
+    if not np.isfinite(codes.scales).all():
+        # Which says where.
+        _read(tensor, start, stop, "fp32")
+    return codes
 
 
 def _read(tensor: LazyTensor, start: int, stop: int, kind: str) -> Rows:

@@ -33,13 +33,22 @@ class Quantized:
             np.float32(1 << (bits - 1)) if self.zeros is None else self.zeros[..., None].astype(np.float32)
         )
         weights = (self.codes.astype(np.float32) - zeros) * self.scales[..., None]
-        return weights.reshape(len(self.codes), -1)
+        rows, blocks, block = self.codes.shape
+        return weights.reshape(rows, blocks * block)
 
     def rows(self, start: int, stop: int) -> Quantized:
         """Rows `start` to `stop`."""
         part = slice(start, stop)
         zeros = None if self.zeros is None else self.zeros[part]
         return Quantized(self.codes[part], self.scales[part], zeros)
+
+    def held(self, own: Precision, precision: Precision) -> Quantized:
+        """The same weights in a precision that holds the one of the codes, `own`."""
+        middle, before = 1 << (precision.bits - 1), 1 << (own.bits - 1)
+        if not precision.zero_points:
+            return Quantized(self.codes + np.uint8(middle - before), self.scales, None)
+        zeros = np.full(self.scales.shape, before, np.uint8) if self.zeros is None else self.zeros
+        return Quantized(self.codes, self.scales, zeros)
 
     @classmethod
     def joined(cls, parts: Sequence[Quantized]) -> Quantized:

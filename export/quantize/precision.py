@@ -36,6 +36,10 @@ class Precision:
         """With scales and zero points, as the cpu engine stores them."""
         return self.bits + (_SCALE_BITS + self.bits * self.zero_points) / self.block
 
+    def holds(self, other: Precision) -> bool:
+        """Whether every code of `other` is one here."""
+        return self.block == other.block and self.bits >= other.bits and self.zero_points >= other.zero_points
+
     def padding(self, inputs: int) -> int:
         """Zeros that fill up the last block of a row of `inputs` weights."""
         return -inputs % self.block

@@ -70,7 +70,7 @@ def test_types_come_near_each_other(paged: OpenEngine) -> None:
     """Fewer bits are further off, and none far."""
     exact = fresh(paged(kv="fp32"), text(200))
     off = {name: float(np.abs(fresh(paged(kv=name), text(200)) - exact).mean()) for name in KV_NAMES}
-    assert off["fp32"] == 0 < off["fp16"] < off["int8"] < off["int4"] < 0.2 * float(np.abs(exact).mean())
+    assert off["fp32"] == 0 < off["fp16"] < off["int8"] < off["int4"] < 0.3 * float(np.abs(exact).mean())
 
 
 def test_types_that_are_refused(paged: OpenEngine, tiny_artifact: Path) -> None:

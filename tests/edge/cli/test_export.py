@@ -32,6 +32,7 @@ REPORT: dict[str, Any] = {
     "peak_rss_bytes": 138_500_000,
     "kv": None,
     "method": "auto",
+    "kept": 3,
     "fidelity": {
         "reference": "model@main",
         "tokens": 1312,
@@ -48,6 +49,7 @@ architecture     llama
 parameters       134.5 M
 weights          int4, block 32
 method           auto
+kept             3 matrices as they are in the source
 engine           cpu
 size             88.6 MB
 bits per weight  5.01

@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import CheckpointCorrupt
+from edge.errors import CheckpointCorrupt, InvalidArgument
 from export.checkpoint.gguf_file import read_gguf
 from tests.checkpoints import interleave
 
@@ -138,3 +138,36 @@ def test_rows_read_no_more_than_they_return(tmp_path: Path, monkeypatch: pytest.
     tensors["m"].renamed("q", 8).rows(9, 11)
     row = tensors["m"].nbytes // ROWS
     assert read == [2 * row, 8 * row]
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q5_0, Kind.Q8_0])
+@pytest.mark.parametrize("head_dim", [0, 8])
+def test_codes_stand_for_the_same_weights(kind: Kind, head_dim: int, tmp_path: Path) -> None:
+    """Any bits that can be finite weights, not only what a quantizer writes."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(3).integers(0, 256, (ROWS, COLUMNS // block, size), np.uint8)
+    raw[..., 1] &= 0xBB
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("m", raw.reshape(ROWS, -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tensor = read_gguf(path).tensors["m"].renamed("m", head_dim)
+    assert tensor.grid is not None
+    for start, stop in ((0, ROWS), (3, 17), (5, 5)):
+        codes = tensor.codes(start, stop)
+        np.testing.assert_array_equal(codes.dequantize(tensor.grid.bits), tensor.rows(start, stop))
+        assert codes.codes.max(initial=0) < 1 << tensor.grid.bits
+    with pytest.raises(InvalidArgument, match="rows 3 to 99"):
+        tensor.codes(3, 99)
+
+
+def test_other_types_have_no_codes(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write(path, Kind.Q5_1)
+    tensors = read_gguf(path).tensors
+    assert tensors["m"].grid is tensors["v"].grid is None
+    with pytest.raises(InvalidArgument, match="no codes on a grid"):
+        tensors["m"].codes(0, 1)
