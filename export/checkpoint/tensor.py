@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import InvalidArgument
+from export.quantize import Precision, Quantized
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,6 +33,23 @@ class LazyTensor(ABC):
     def nbytes(self) -> int:
         """Bytes in the checkpoint."""
 
+    @property
+    def grid(self) -> Precision | None:
+        """How the numbers are stored, where an artifact can hold just that: codes in blocks that share a scale.
+
+        None otherwise.
+        """
+        return None
+
+    def codes(self, start: int, stop: int) -> Quantized:
+        """Rows `start` to `stop` of a tensor with a grid, as stored.
+
+        Raises:
+            InvalidArgument: the tensor has no grid, or not a range inside it.
+            CheckpointCorrupt: the file has become shorter or unreadable.
+        """
+        raise InvalidArgument(f"tensor {self.name}: its numbers are no codes on a grid; read its rows")
+
     def rows(self, start: int, stop: int) -> Floats:
         """Rows `start` to `stop`, C-contiguous float32 [stop - start, ...]; only these are read.
 
@@ -39,8 +57,7 @@ class LazyTensor(ABC):
             InvalidArgument: not a range inside the tensor.
             CheckpointCorrupt: the file has become shorter or unreadable.
         """
-        if not self.shape or not 0 <= start <= stop <= self.shape[0]:
-            raise InvalidArgument(f"tensor {self.name}: rows {start} to {stop} are not in {self.shape}")
+        self._require(start, stop)
         if start == stop:
             return np.empty((0, *self.shape[1:]), np.float32)
         return np.ascontiguousarray(self._rows(start, stop), dtype=np.float32)
@@ -53,6 +70,10 @@ class LazyTensor(ABC):
             stop = min(start + step, self.shape[0])
             result[start:stop] = self.rows(start, stop)
         return result
+
+    def _require(self, start: int, stop: int) -> None:
+        if not self.shape or not 0 <= start <= stop <= self.shape[0]:
+            raise InvalidArgument(f"tensor {self.name}: rows {start} to {stop} are not in {self.shape}")
 
     @abstractmethod
     def _rows(self, start: int, stop: int) -> npt.NDArray[np.generic]:
