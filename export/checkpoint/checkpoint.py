@@ -26,7 +26,8 @@ class Checkpoint:
     """By Hugging Face name, in the order a run uses them."""
     text: TextFiles
     provenance: dict[str, str] = field(default_factory=dict)
-    """Where it came from: `format`, and `quantization`, `name`, `license`, `repository`, `revision` where they are known."""
+    """Where it came from: `format`, and `quantization`, `name`, `license`, `repository`, `revision` where they
+    are known."""
 
     @property
     def origin(self) -> str:

@@ -71,9 +71,7 @@ def packing_from_config(config: Mapping[str, Any]) -> Packing | None:
     return _READERS[method](fields)
 
 
-def unpacked(
-    packing: Packing | None, tensors: Mapping[str, SafetensorsTensor]
-) -> Mapping[str, LazyTensor]:
+def unpacked(packing: Packing | None, tensors: Mapping[str, SafetensorsTensor]) -> Mapping[str, LazyTensor]:
     """The tensors of a checkpoint, the parts of each packed matrix as one tensor `….weight`.
 
     Raises:
