@@ -55,7 +55,7 @@ class AwqPacking:
         """The matrix `module`; TensorError and CheckpointCorrupt where its parts do not go together."""
         codes = matrix(module, parts, "qweight", WORDS)
         inputs, outputs = codes.shape[0], codes.shape[1] * WORD_CODES
-        groups = group_count(module, inputs, self.group_size)
+        groups = group_count(module, inputs, BITS, self.group_size)
         why = f"{inputs} inputs, {outputs} outputs, 4 bits and group_size {self.group_size}"
         require_shape(matrix(module, parts, "scales", SCALES), (groups, outputs), why)
         require_shape(matrix(module, parts, "qzeros", WORDS), (groups, codes.shape[1]), why)

@@ -105,7 +105,7 @@ class CompressedTensorsPacking:
         scales = matrix(module, parts, "weight_scale", SCALES)
         outputs, inputs = _shape(module, parts)
         scheme = next((scheme for scheme in self.schemes if scheme.fits(inputs, parts)), self.schemes[0])
-        groups = group_count(module, inputs, scheme.group_size)
+        groups = group_count(module, inputs, scheme.bits, scheme.group_size)
         why = f"{inputs} inputs, {outputs} outputs, num_bits {scheme.bits} and group_size {scheme.group_size}"
         require_shape(words, (outputs, words_for(inputs, scheme.bits)), why)
         require_shape(scales, (outputs, groups), why)
@@ -115,7 +115,7 @@ class CompressedTensorsPacking:
             require_shape(zeros, (words_for(outputs, scheme.bits) if packed else outputs, groups), why)
         elif "weight_zero_point" in parts:
             raise TensorError(
-                f"tensor {module}.weight_zero_point is there, and quantization_config says symmetric; "
+                f"tensor {module:.200}.weight_zero_point is there, and quantization_config says symmetric; "
                 f"{AGAIN}, or correct the value"
             )
         if scheme.reordered or "weight_g_idx" in parts:
@@ -189,6 +189,6 @@ def _shape(module: str, parts: Parts) -> tuple[int, int]:
     outputs, inputs = (int(size) for size in stored.part(slice(None)))
     if outputs < 1 or inputs < 1:
         raise TensorError(
-            f"{stored.path}: tensor {stored.name} is {outputs}, {inputs}, no sizes of a matrix; {AGAIN}"
+            f"{stored.path}: tensor {stored.name:.200} is {outputs}, {inputs}, no sizes of a matrix; {AGAIN}"
         )
     return outputs, inputs

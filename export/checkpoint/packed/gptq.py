@@ -80,7 +80,7 @@ class GptqPacking:
         """The matrix `module`; TensorError and CheckpointCorrupt where its parts do not go together."""
         codes = matrix(module, parts, "qweight", WORDS)
         inputs, outputs = codes.shape[0] * WORD_BITS // self.bits, codes.shape[1]
-        groups = group_count(module, inputs, self.group_size)
+        groups = group_count(module, inputs, self.bits, self.group_size)
         why = f"{inputs} inputs, {outputs} outputs, bits {self.bits} and group_size {self.group_size}"
         require_shape(matrix(module, parts, "scales", SCALES), (groups, outputs), why)
         require_shape(matrix(module, parts, "qzeros", WORDS), (groups, words_for(outputs, self.bits)), why)

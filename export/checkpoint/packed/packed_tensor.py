@@ -47,7 +47,9 @@ class PackedTensor(LazyTensor):
         """Rows `start` to `stop` as stored, the scale of a wide group repeated for each of its blocks."""
         self._require(start, stop)
         if self.grid is None:
-            raise InvalidArgument(f"tensor {self.name}: no block holds its groups and scales; read its rows")
+            raise InvalidArgument(
+                f"tensor {self.name:.200}: no block holds its groups and scales; read its rows"
+            )
         if start == stop:
             return self.codes(0, 1).rows(0, 0)
         rows, block = slice(start, stop), self.grid.block
@@ -96,7 +98,7 @@ class PackedTensor(LazyTensor):
         if groups.min() < 0 or groups.max() >= self.groups:
             wrong = int(groups.min()) if groups.min() < 0 else int(groups.max())
             raise TensorError(
-                f"tensor {self.name}: an input is of group {wrong}, and there are {self.groups} groups; {AGAIN}"
+                f"tensor {self.name:.200}: an input is of group {wrong}, and there are {self.groups} groups; {AGAIN}"
             )
         return groups.astype(np.int32)
 
@@ -110,7 +112,7 @@ class PackedTensor(LazyTensor):
         if not finite.all():
             row, group = np.argwhere(~finite)[0]
             raise TensorError(
-                f"tensor {self.name}: the scale of row {(rows.start or 0) + row}, group {group}, is "
+                f"tensor {self.name:.200}: the scale of row {(rows.start or 0) + row}, group {group}, is "
                 f"{scales[row, group]}; {AGAIN}"
             )
         return scales

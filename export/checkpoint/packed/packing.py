@@ -93,7 +93,7 @@ def unpacked(packing: Packing | None, tensors: Mapping[str, SafetensorsTensor]) 
         matrix = packing.tensor(module, parts)
         if matrix.name in merged:
             raise TensorError(
-                f"tensor {matrix.name:.200} is there as it is, and packed beside as {module}.{packing.PARTS[0]}; "
+                f"tensor {matrix.name:.200} is there as it is, and packed beside it as {packing.PARTS[0]}; "
                 f"{AGAIN}"
             )
         merged[matrix.name] = matrix

@@ -24,13 +24,12 @@ def part(module: str, parts: Parts, name: str, types: Collection[str]) -> Safete
     """
     if name not in parts:
         raise TensorError(
-            f"tensor {module}.{name} is missing, and {', '.join(f'{module}.{other}' for other in parts)} "
-            f"cannot be read without it; {AGAIN}"
+            f"tensor {module:.200}.{name} is missing, without which {', '.join(parts)} cannot be read; {AGAIN}"
         )
     found = parts[name]
     if found.dtype not in types:
         raise CheckpointCorrupt(
-            f"{found.path}: tensor {found.name} is {found.dtype}, expected {' or '.join(types)}; {AGAIN}"
+            f"{found.path}: tensor {found.name:.200} is {found.dtype}, expected {' or '.join(types)}; {AGAIN}"
         )
     return found
 
@@ -39,7 +38,9 @@ def matrix(module: str, parts: Parts, name: str, types: Collection[str]) -> Safe
     """The part `name`, with two axes and none of them empty; errors as `part`, and TensorError."""
     found = part(module, parts, name, types)
     if len(found.shape) != 2 or not all(found.shape):
-        raise TensorError(f"{found.path}: tensor {found.name} has shape {found.shape}, no matrix; {AGAIN}")
+        raise TensorError(
+            f"{found.path}: tensor {found.name:.200} has shape {found.shape}, no matrix; {AGAIN}"
+        )
     return found
 
 
@@ -51,12 +52,12 @@ def require_shape(tensor: SafetensorsTensor, shape: tuple[int, ...], why: str) -
     """
     if tensor.shape != shape:
         raise TensorError(
-            f"{tensor.path}: tensor {tensor.name} has shape {tensor.shape}, but {why} call for {shape}; {AGAIN}, "
+            f"{tensor.path}: tensor {tensor.name:.200} has shape {tensor.shape}, but {why} call for {shape}; {AGAIN}, "
             "or correct quantization_config"
         )
 
 
-def group_count(module: str, inputs: int, group: int) -> int:
+def group_count(module: str, inputs: int, bits: int, group: int) -> int:
     """Groups of a row of `inputs`, `group` being their width or -1 for one group.
 
     Raises:
@@ -66,7 +67,7 @@ def group_count(module: str, inputs: int, group: int) -> int:
         return 1
     if inputs % group:
         raise TensorError(
-            f"tensor {module}.weight has {inputs} inputs, no multiple of the group_size {group} that "
-            f"quantization_config gives; {AGAIN}, or correct the value"
+            f"tensor {module:.200}.weight has {inputs} inputs at {bits} bits, no multiple of the group_size {group}; "
+            f"{AGAIN}, or correct quantization_config"
         )
     return inputs // group

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
@@ -113,7 +112,7 @@ def awq_parts(matrix: Matrix) -> Arrays:
 
 
 def compressed_parts(
-    matrix: Matrix, *, symmetric: bool = True, scale_type: Any = ml_dtypes.bfloat16, zeros: str = "packed"
+    matrix: Matrix, *, symmetric: bool = True, scale_type: Any = np.float16, zeros: str = "packed"
 ) -> Arrays:
     """What compressed-tensors stores; `zeros` "int8" as its older versions did, not packed."""
     parts: Arrays = {

@@ -67,7 +67,9 @@ def write_checkpoint(folder: Path, options: dict[str, Any], dtype: str) -> dict[
     args = QuantizationArgs(**options)
     scheme = QuantizationScheme(targets=["Linear"], weights=args)
     model = tiny_folder(folder, "llama", dtype=dtype)
-    config = QuantizationConfig(config_groups={"group_0": scheme}, ignore=["lm_head"], format="pack-quantized")
+    config = QuantizationConfig(
+        config_groups={"group_0": scheme}, ignore=["lm_head"], format="pack-quantized"
+    )
     apply_quantization_config(model, config)
     for module in model.modules():
         if not hasattr(module, "weight_scale"):

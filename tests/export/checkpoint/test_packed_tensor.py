@@ -173,7 +173,7 @@ def test_two_schemes_go_by_what_a_matrix_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trivial", [True, False])
 def test_compressed_tensors_in_order_of_activation(tmp_path: Path, trivial: bool) -> None:
     matrix = random_matrix(5, 6, 96, symmetric=True, shuffled=not trivial)
-    parts = compressed_parts(matrix, scale_type=np.float16)
+    parts = compressed_parts(matrix)
     parts["weight_g_idx"] = np.full(96, -1, np.int32) if trivial else matrix.group_of
     config = compressed_tensors(actorder="group")
     holds(opened(tmp_path, config, parts), matrix, 32 if trivial else None, 5)
