@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from edge.errors import CheckpointCorrupt, CheckpointError, TensorError, Unsupported
+from export import export
 from export.checkpoint import open_checkpoint, read_spec
 from export.checkpoint.folder import SINGLE
 from export.quantize import Precision
@@ -64,6 +65,19 @@ def test_every_tensor(tmp_path: Path, method: str) -> None:
                 np.testing.assert_array_equal(
                     tensor.codes(0, tensor.shape[0]).dequantize(4), matrices[name].weights()
                 )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_export_is_that_of_the_numbers(tmp_path: Path, method: str) -> None:
+    matrices, plain = packed_folder(tmp_path / "packed", METHODS[method])
+    shutil.copytree(tmp_path / "packed", tmp_path / "plain")
+    weights = {name: matrix.weights() for name, matrix in matrices.items()}
+    save({**plain, **weights}, tmp_path / "plain" / SINGLE)
+    configure(tmp_path / "plain", quantization_config=None)
+    for name in ("packed", "plain"):
+        export(tmp_path / name, tmp_path / f"{name}.edge", engine="onnxruntime")
+    stored = [(tmp_path / f"{n}.edge/onnxruntime/weights.bin").read_bytes() for n in ("packed", "plain")]
+    assert stored[0] == stored[1]
 
 
 @pytest.mark.parametrize("method", METHODS)
