@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def compressed_tensors(bits: int = 4, group_size: int = 32, **weights: Any) -> d
         "ignore": ["lm_head"],
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": scheme, "input_activations": None}},
     }
+
+
+COMPRESSED = compressed_tensors()
+METHODS: dict[str, dict[str, Any]] = {"gptq": GPTQ, "awq": AWQ, "compressed-tensors": COMPRESSED}
+QUERY = "model.layers.0.self_attn.q_proj"
 
 
 @dataclass(frozen=True)
@@ -169,3 +175,10 @@ def configure(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
     config = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def change_arrays(folder: Path, change: Callable[[Arrays], Any]) -> None:
+    """Let `change` alter the tensors of a folder."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save(tensors, folder / "model.safetensors")
