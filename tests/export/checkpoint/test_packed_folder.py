@@ -70,7 +70,9 @@ def test_the_spec_is_that_of_a_plain_checkpoint(
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_the_older_key_of_compressed_tensors(packed_folders: dict[str, Path], tmp_path: Path, nested: bool) -> None:
+def test_the_older_key_of_compressed_tensors(
+    packed_folders: dict[str, Path], tmp_path: Path, nested: bool
+) -> None:
     shutil.copytree(packed_folders["compressed-tensors"], tmp_path, dirs_exist_ok=True)
     sparsity = {"format": "dense", "sparsity_structure": "unstructured"}
     settings = {"quantization_config": COMPRESSED, "sparsity_config": sparsity} if nested else COMPRESSED
@@ -94,7 +96,9 @@ def test_a_quantized_head(packed_folders: dict[str, Path], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
-def test_a_bias_that_adds_nothing_is_left_out(packed_folders: dict[str, Path], tmp_path: Path, value: float) -> None:
+def test_a_bias_that_adds_nothing_is_left_out(
+    packed_folders: dict[str, Path], tmp_path: Path, value: float
+) -> None:
     shutil.copytree(packed_folders["gptq"], tmp_path, dirs_exist_ok=True)
     bias = np.zeros(64, np.float16)
     bias[-1] = value
