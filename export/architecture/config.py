@@ -17,16 +17,9 @@ def config_fields(config: Mapping[str, Any]) -> Fields:
     """A config.json to read from, refused where it asks for what no family does.
 
     Raises:
-        Unsupported: the checkpoint is quantized already, or its activation is not SiLU.
+        Unsupported: its activation is not SiLU.
     """
     fields = Fields("config.json", config)
-    if "quantization_config" in fields:
-        method = config["quantization_config"]
-        method = method.get("quant_method") if isinstance(method, dict) else method
-        raise Unsupported(
-            f"config.json: quantization_config says the weights are quantized already ({method!r:.80}); "
-            "export the checkpoint they were made from, or a GGUF"
-        )
     activation = fields.text("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise Unsupported(f"config.json: hidden_act {activation!r:.80} is not supported, only 'silu'")

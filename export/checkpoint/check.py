@@ -8,13 +8,15 @@ from edge.artifact.spec import ModelSpec
 from edge.errors import TensorError
 from export.architecture.expected import expected_tensors
 from export.architecture.names import is_buffer
+from export.checkpoint.packed import PackedTensor
 from export.checkpoint.tensor import LazyTensor
 
 
 def checked_tensors(source: str, spec: ModelSpec, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """The tensors that `spec` calls for, in the order a run uses them.
 
-    Left out: what a run recomputes, and the LM head of a checkpoint that ties it to the embedding.
+    Left out: what a run recomputes, the LM head of a checkpoint that ties it to the embedding, and biases of
+    zeros, which some quantizers give every packed matrix.
 
     Raises:
         TensorError: one is missing, of another shape, or not expected.
@@ -32,9 +34,18 @@ def checked_tensors(source: str, spec: ModelSpec, tensors: Mapping[str, LazyTens
                 f"{shape}; get the checkpoint again from its publisher"
             )
     for name, tensor in tensors.items():
-        if name not in expected and not is_buffer(name) and name != "lm_head.weight":
+        unknown = name not in expected and not is_buffer(name) and name != "lm_head.weight"
+        if unknown and not _adds_nothing(name, tensors):
             raise TensorError(
                 f"{source}: tensor {name:.200} {tensor.shape} has no place in a {spec.architecture} of "
                 "this configuration, and leaving it out would change the model; correct the configuration"
             )
     return {name: tensors[name] for name in expected}
+
+
+def _adds_nothing(name: str, tensors: Mapping[str, LazyTensor]) -> bool:
+    module, _, last = name.rpartition(".")
+    matrix = tensors.get(f"{module}.weight")
+    if last != "bias" or not isinstance(matrix, PackedTensor):
+        return False
+    return tensors[name].shape == matrix.shape[:1] and not tensors[name].read().any()

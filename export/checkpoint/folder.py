@@ -15,6 +15,7 @@ from export.architecture.fields import Fields
 from export.checkpoint.check import checked_tensors
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.json_file import read_json
+from export.checkpoint.packed import packing_from_config, unpacked
 from export.checkpoint.safetensors_file import SafetensorsTensor, safetensors_tensors
 from export.checkpoint.tensor import CHUNK_ELEMENTS, LazyTensor
 
@@ -34,7 +35,9 @@ def open_folder(path: Path, source: str) -> Checkpoint:
 
     config = read_config(path)
     family = family_for_model_type(Fields("config.json", config).text("model_type"))
-    tensors = folder_tensors(path)
+    packing = packing_from_config(config)
+    provenance = {"format": "safetensors"} | ({} if packing is None else {"quantization": packing.METHOD})
+    tensors = unpacked(packing, folder_tensors(path))
     spec = family.spec_from_config(config)
     if spec.tied and not _may_tie(tensors):
         spec = replace(spec, tied=False)
@@ -43,7 +46,7 @@ def open_folder(path: Path, source: str) -> Checkpoint:
         spec=spec,
         tensors=checked_tensors(source, spec, tensors),
         text=text_from_folder(path, config),
-        provenance={"format": "safetensors"},
+        provenance=provenance,
     )
 
 

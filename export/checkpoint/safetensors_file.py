@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from edge.errors import CheckpointCorrupt, Unsupported
 from export.checkpoint.dependency import dependency
 from export.checkpoint.tensor import LazyTensor
 
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes of a number that a model computes with."""
+INTEGERS = {"I8": 1, "U8": 1, "I32": 4, "I64": 8}
+"""Bytes of a number that a packed matrix is made of."""
+_ITEM_BYTES = FLOATS | INTEGERS
 _AGAIN = "get it again from its publisher"
 
 
@@ -27,15 +32,22 @@ class SafetensorsTensor(LazyTensor):
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
 
-    def _rows(self, start: int, stop: int) -> npt.NDArray[np.generic]:
+    def part(self, *slices: slice) -> npt.NDArray[Any]:
+        """What `slices` of the first axes select, a copy in the type of the file.
+
+        Raises:
+            CheckpointCorrupt: the file has become shorter or unreadable.
+        """
         try:
             with _opened(self.path) as file:
-                rows: npt.NDArray[np.generic] = file.get_slice(self.name)[start:stop]
-                return np.array(rows, dtype=np.float32)
+                return np.array(file.get_slice(self.name)[slices])
         except dependency("safetensors").SafetensorError as e:
             raise CheckpointCorrupt(f"{self.path}: tensor {self.name} cannot be read ({e}); {_AGAIN}") from e
+
+    def _rows(self, start: int, stop: int) -> npt.NDArray[np.generic]:
+        return self.part(slice(start, stop))
 
 
 def safetensors_tensors(path: Path) -> dict[str, SafetensorsTensor]:
@@ -43,7 +55,7 @@ def safetensors_tensors(path: Path) -> dict[str, SafetensorsTensor]:
 
     Raises:
         CheckpointCorrupt: truncated, or a header that is not true of the file.
-        Unsupported: a tensor that is not F32, F16 or BF16.
+        Unsupported: a tensor of a type that no checkpoint of ours has.
     """
     tensors = {}
     try:
@@ -54,13 +66,27 @@ def safetensors_tensors(path: Path) -> dict[str, SafetensorsTensor]:
     except dependency("safetensors").SafetensorError as e:
         size = path.stat().st_size
         raise CheckpointCorrupt(f"{path}: no whole safetensors file of {size} bytes ({e}); {_AGAIN}") from e
-    for tensor in tensors.values():
-        if tensor.dtype not in ITEM_BYTES:
-            raise Unsupported(
-                f"{path}: tensor {tensor.name:.200} is {tensor.dtype}, and only {', '.join(ITEM_BYTES)} "
-                "are read from safetensors; export the checkpoint this one was made from"
-            )
+    _require_types(tensors.values(), _ITEM_BYTES)
     return tensors
+
+
+def require_floats(tensors: Iterable[LazyTensor]) -> None:
+    """Refuse tensors of a file that are integers: what they stand for is not said.
+
+    Raises:
+        Unsupported: there is one.
+    """
+    _require_types([tensor for tensor in tensors if isinstance(tensor, SafetensorsTensor)], FLOATS)
+
+
+def _require_types(tensors: Iterable[SafetensorsTensor], types: Iterable[str]) -> None:
+    for tensor in tensors:
+        if tensor.dtype not in types:
+            raise Unsupported(
+                f"{tensor.path}: tensor {tensor.name:.200} is {tensor.dtype}, and only {', '.join(FLOATS)} are read "
+                "where config.json names no quantization that packs it so; export the checkpoint this one was "
+                "made from"
+            )
 
 
 def _opened(path: Path) -> Any:

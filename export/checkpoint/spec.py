@@ -11,6 +11,7 @@ from export.architecture.fields import Fields
 from export.checkpoint.folder import read_config
 from export.checkpoint.hub import HUB_ID, download
 from export.checkpoint.json_file import read_json
+from export.checkpoint.packed import packing_from_config
 
 ACCEPTED = "a config.json or its folder, a .gguf file, or a hub id: org/name or org/name@revision"
 
@@ -44,6 +45,7 @@ def read_spec(source: str | Path) -> ModelSpec:
 
 def _from_config(config: dict[str, object]) -> ModelSpec:
     family = family_for_model_type(Fields("config.json", config).text("model_type"))
+    packing_from_config(config)  # refuses what an export would
     return family.spec_from_config(config)
 
 

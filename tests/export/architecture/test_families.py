@@ -181,7 +181,6 @@ WRONG: list[tuple[str, dict[str, Any], type[CheckpointError], str]] = [
     ("llama", {"tie_word_embeddings": "yes"}, CheckpointCorrupt, "tie_word_embeddings is 'yes'"),
     ("llama", {"attention_bias": 1}, CheckpointCorrupt, "attention_bias is 1"),
     ("llama", {"hidden_act": "gelu"}, Unsupported, "hidden_act 'gelu'"),
-    ("llama", {"quantization_config": {"quant_method": "gptq"}}, Unsupported, "'gptq'"),
     ("llama", {"layer_types": ["sliding_attention"] * 2}, Unsupported, "sliding_attention"),
     ("mistral", {"layer_types": ["sliding_attention", "full_attention"]}, Unsupported, "layer_types"),
     ("qwen2", {"layer_types": ["full_attention"]}, CheckpointCorrupt, "layer_types is .* a list of 2"),

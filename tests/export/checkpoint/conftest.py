@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import state_arrays, tiny_folder, write_gguf
+from tests.export.checkpoint.packers import METHODS, packed_folder
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,3 +53,12 @@ def edit_config(folder: Path) -> Callable[..., Path]:
         return folder
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def packed_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny llama in each packing, by its quant_method."""
+    base = tmp_path_factory.mktemp("packed")
+    for method, packing in METHODS.items():
+        packed_folder(base / method, packing)
+    return {method: base / method for method in METHODS}

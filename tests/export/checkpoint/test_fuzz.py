@@ -41,6 +41,8 @@ def survives(path: Path) -> None:
         with open_checkpoint(path) as checkpoint:
             for tensor in checkpoint.tensors.values():
                 tensor.read()
+                if tensor.grid is not None:
+                    tensor.codes(0, tensor.shape[0])
     except CheckpointError:
         pass
     finally:
