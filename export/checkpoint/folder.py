@@ -13,7 +13,7 @@ from edge.errors import CheckpointCorrupt, CheckpointNotFound, TensorError, Unsu
 from export.architecture import family_for_model_type
 from export.architecture.fields import Fields
 from export.checkpoint.check import checked_tensors
-from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.checkpoint import QUANTIZATION, Checkpoint
 from export.checkpoint.json_file import read_json
 from export.checkpoint.packed import packing_from_config, unpacked
 from export.checkpoint.safetensors_file import SafetensorsTensor, safetensors_tensors
@@ -36,7 +36,7 @@ def open_folder(path: Path, source: str) -> Checkpoint:
     config = read_config(path)
     family = family_for_model_type(Fields("config.json", config).text("model_type"))
     packing = packing_from_config(config)
-    provenance = {"format": "safetensors"} | ({} if packing is None else {"quantization": packing.METHOD})
+    provenance = {"format": "safetensors"} | ({} if packing is None else {QUANTIZATION: packing.METHOD})
     tensors = unpacked(packing, folder_tensors(path))
     spec = family.spec_from_config(config)
     if spec.tied and not _may_tie(tensors):

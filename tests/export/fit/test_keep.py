@@ -14,11 +14,13 @@ from edge.artifact import open_artifact
 from edge.errors import InvalidArgument
 from export import export
 from export.checkpoint import open_checkpoint
+from export.checkpoint.packed.packed_tensor import PackedTensor
 from export.fit import EFFORTS
 from export.fit.grids import source_grids
 from export.quantize import Precision
 from export.stored_weights import StoredWeights, stored_recipe
 from tests.checkpoints import state_arrays, tiny_model, write_gguf
+from tests.export.checkpoint.packers import METHODS, packed_folder
 
 SIZES: dict[str, Any] = {
     "hidden_size": 128,
@@ -115,6 +117,18 @@ def test_the_rest_is_quantized(method: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         weights_of(tmp_path / "out", value), open_checkpoint(path).tensors[f"{value}.weight"].read()
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_others_quantized_is_taken_over(method: str, engine: str, tmp_path: Path) -> None:
+    """Whatever the method for the rest, and unless the user wants it anew."""
+    path = tmp_path / "source"
+    packed_folder(path, METHODS[method])
+    report = export(path, tmp_path / "out", engine=engine, method="rtn")
+    assert report.kept == sum(isinstance(t, PackedTensor) for t in open_checkpoint(path).tensors.values()) > 0
+    assert_same(tmp_path / "out", path, "model.embed_tokens", "lm_head")
+    assert export(path, tmp_path / "anew", engine=engine, method="rtn", keep=False).kept == 0
 
 
 def test_a_target_keeps_what_costs_nothing(tmp_path: Path) -> None:
