@@ -1,1 +1,59 @@
-"""Board profiles, one TOML file a board, and their loader: none yet, Edgewise runs on what it finds."""
+"""Boards: what is known of each, one TOML file a board, and which one this machine is.
+
+import boards
+boards.profile("jetson-orin-nano-8gb").bandwidth_gb_s.value  # 68.0
+boards.detect().board.name
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boards.board import Figure, PowerMode, Profile
+    from boards.catalogue import Catalogue, catalogue, profile, profiles, user_folder
+    from boards.detection import Conflict, Detection, Evidence, detect
+    from boards.tegra import RELEASES, Release
+
+# Names are loaded when first used: who only reads /proc needs no profiles.
+_HOME = {
+    "Catalogue": "boards.catalogue",
+    "Conflict": "boards.detection",
+    "Detection": "boards.detection",
+    "Evidence": "boards.detection",
+    "Figure": "boards.board",
+    "PowerMode": "boards.board",
+    "Profile": "boards.board",
+    "RELEASES": "boards.tegra",
+    "Release": "boards.tegra",
+    "catalogue": "boards.catalogue",
+    "detect": "boards.detection",
+    "profile": "boards.catalogue",
+    "profiles": "boards.catalogue",
+    "user_folder": "boards.catalogue",
+}
+
+__all__ = [
+    "RELEASES",
+    "Catalogue",
+    "Conflict",
+    "Detection",
+    "Evidence",
+    "Figure",
+    "PowerMode",
+    "Profile",
+    "Release",
+    "catalogue",
+    "detect",
+    "profile",
+    "profiles",
+    "user_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'boards' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value

@@ -15,6 +15,9 @@ EdgeError
 │   ├── ArtifactCorrupt      a file missing, shortened or changed; a manifest that is no manifest
 │   ├── ArtifactTooNew       written by a later format version
 │   └── UnsafePath           a manifest that names a file outside its folder
+├── BoardError               the machine, or what is written about it
+│   ├── UnknownBoard         no profile of that name
+│   └── ProfileError         a profile's file that is none
 ├── EngineError              the engine under the runtime
 │   ├── EngineTooOld
 │   └── EngineFailed
@@ -91,6 +94,18 @@ class ArtifactTooNew(ArtifactError):
 
 class UnsafePath(ArtifactError):
     """The manifest names a file outside its folder."""
+
+
+class BoardError(EdgeError):
+    """The machine, or what is written about it, is not as it should be."""
+
+
+class UnknownBoard(BoardError):
+    """There is no profile of that name."""
+
+
+class ProfileError(BoardError):
+    """A profile's file is no profile; the message names the key and the line."""
 
 
 class EngineError(EdgeError):

@@ -30,7 +30,7 @@ LAZY = {
     ("edge/cli/plan.py", "export"),
     ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.
-    ("edge/memory/gpu.py", "pynvml"),
+    ("boards/gpu.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
     # Calibration runs the model that is being exported.
     ("export/layerwise/session.py", "onnxruntime"),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge.memory.gpu import Gpu, gpus
+from boards.gpu import Gpu, gpus
 
 
 class NvmlError(Exception):
