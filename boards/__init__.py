@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boards.board import Figure, PowerMode, Profile
-    from boards.catalogue import Catalogue, catalogue, profile, profiles, user_folder
-    from boards.detection import Conflict, Detection, Evidence, detect
+    from boards.folders import Catalogue, catalogue, profile, profiles, user_folder
+    from boards.conflicts import Conflict
+    from boards.detection import Detection, Evidence
+    from boards.survey import detect
     from boards.tegra import RELEASES, Release
 
 # Names are loaded when first used: who only reads /proc needs no profiles.
 _HOME = {
-    "Catalogue": "boards.catalogue",
-    "Conflict": "boards.detection",
+    "Catalogue": "boards.folders",
+    "Conflict": "boards.conflicts",
     "Detection": "boards.detection",
     "Evidence": "boards.detection",
     "Figure": "boards.board",
@@ -27,11 +29,11 @@ _HOME = {
     "Profile": "boards.board",
     "RELEASES": "boards.tegra",
     "Release": "boards.tegra",
-    "catalogue": "boards.catalogue",
-    "detect": "boards.detection",
-    "profile": "boards.catalogue",
-    "profiles": "boards.catalogue",
-    "user_folder": "boards.catalogue",
+    "catalogue": "boards.folders",
+    "detect": "boards.survey",
+    "profile": "boards.folders",
+    "profiles": "boards.folders",
+    "user_folder": "boards.folders",
 }
 
 __all__ = [

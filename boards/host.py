@@ -10,7 +10,18 @@ from pathlib import Path
 from boards.files import SystemFiles, printable
 
 # Instruction sets that matter here, by what the kernel calls them.
-_X86 = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+_X86 = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+)
 _ARM = {
     "asimd": "neon",
     "asimdhp": "fp16",

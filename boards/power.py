@@ -44,9 +44,7 @@ def power_modes(files: SystemFiles) -> PowerModes:
         return PowerModes(names, None, "the current mode cannot be read", f"/{STATE}")
     if not state.strip():
         if default in modes:
-            return PowerModes(
-                names, modes[default], "the default; no other was chosen", f"/{CONFIGURATION}"
-            )
+            return PowerModes(names, modes[default], "the default; no other was chosen", f"/{CONFIGURATION}")
         return PowerModes(names, None, "no mode was chosen, and there is no default", f"/{CONFIGURATION}")
     stored = _STORED.search(state)
     if not stored:

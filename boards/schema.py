@@ -41,7 +41,12 @@ class _Wrong(Exception):
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > _LONGEST_TEXT:
+    if (
+        not isinstance(value, str)
+        or not value.strip()
+        or not value.isprintable()
+        or len(value) > _LONGEST_TEXT
+    ):
         raise _Wrong(f"a line of text of at most {_LONGEST_TEXT} characters")
     return value
 
@@ -94,7 +99,9 @@ def _several(*choices: Any) -> Read:
 
 
 def _sizes(value: Any) -> tuple[float, ...]:
-    sizes: tuple[float, ...] = _list_of(_number, "numbers above 0")(value if isinstance(value, list) else [value])
+    sizes: tuple[float, ...] = _list_of(_number, "numbers above 0")(
+        value if isinstance(value, list) else [value]
+    )
     return sizes
 
 
@@ -185,7 +192,9 @@ def read_profiles(text: str, path: Path, origin: str) -> tuple[Profile, ...]:
     """
     name = path.stem
     if not _NAME.fullmatch(name):
-        raise ProfileError(f"{path}: the file's name is the board's: small letters, digits and '-'; rename it")
+        raise ProfileError(
+            f"{path}: the file's name is the board's: small letters, digits and '-'; rename it"
+        )
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as e:

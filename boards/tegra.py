@@ -45,7 +45,9 @@ RELEASES = (
     Release("35", "5", "11.4", "8.5", "jetson-containers#342; TensorRT-LLM#62"),
     Release("36.3", "6.0", "12.4", "8.6", "jetson-containers l4t_version.py", confirmed=False),
     Release("36.4", "6.1 to 6.2.1", "12.6", "10.3", "jetson-containers l4t_version.py; unsloth#3113"),
-    Release("38.2", "7.0", "13.0", "10.13", "jetson-containers l4t_version.py; TensorRT Edge-LLM documentation"),
+    Release(
+        "38.2", "7.0", "13.0", "10.13", "jetson-containers l4t_version.py; TensorRT Edge-LLM documentation"
+    ),
     Release("38.4", "7.1", "13.0", "10.13", "roboflow/inference#2531"),
     Release("39", "7.2", "13.2", "10.16", "roboflow/inference#2531; TensorRT Edge-LLM support matrix"),
 )

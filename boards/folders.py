@@ -87,7 +87,9 @@ def _shown(name: str) -> str:
 
 def _order(profile: Profile) -> tuple[str, float]:
     """By name, and by memory where only that differs."""
-    return profile.name.rsplit("-", 1)[0] if profile.name.endswith("gb") else profile.name, profile.memory_gb.value
+    return profile.name.rsplit("-", 1)[0] if profile.name.endswith(
+        "gb"
+    ) else profile.name, profile.memory_gb.value
 
 
 @cache
