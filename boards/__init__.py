@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boards.board import Figure, PowerMode, Profile
-    from boards.folders import Catalogue, catalogue, profile, profiles, user_folder
     from boards.conflicts import Conflict
     from boards.detection import Detection, Evidence
+    from boards.folders import Catalogue, catalogue, profile, profiles, user_folder
     from boards.survey import detect
     from boards.tegra import RELEASES, Release
 

@@ -12,7 +12,8 @@ from boards.power import CONFIGURATION, PowerModes
 from boards.tegra import MODEL, RELEASE
 
 _FIRMWARE = (
-    "the firmware describes the hardware that it runs on; {} is part of an installed system or a container's image"
+    "the firmware describes the hardware that it runs on; {} is part of an installed system or of "
+    "a container's image"
 )
 _MEMINFO = "/proc/meminfo"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from boards.folders import catalogue
 from boards.cgroup import groups
 from boards.conflicts import conflicts
 from boards.detection import Detection, Evidence
 from boards.files import SystemFiles, printable
+from boards.folders import catalogue
 from boards.gpu import Gpu, gpus_of
 from boards.host import container, cpu, is_wsl
 from boards.identify import Signs, identify

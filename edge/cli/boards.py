@@ -10,8 +10,8 @@ import click
 
 import boards
 from boards.board import Figure, PowerMode, Profile
-from boards.folders import OURS
 from boards.detection import Detection
+from boards.folders import OURS
 from boards.tegra import Release
 from edge.cli.options import BoardName
 from edge.cli.output import output_options, print_json, print_table, remark
@@ -156,7 +156,11 @@ def _mode_rows(modes: Iterable[PowerMode]) -> Iterable[tuple[str, str, str]]:
         ]
         there = [(figure, form) for figure, form in figures if figure]
         sources = dict.fromkeys(figure.source for figure, _ in there)
-        yield f"mode {mode.name}", ", ".join(_shown(figure, form) for figure, form in there), "; ".join(sources)
+        yield (
+            f"mode {mode.name}",
+            ", ".join(_shown(figure, form) for figure, form in there),
+            "; ".join(sources),
+        )
 
 
 def _release_row(release: Release) -> tuple[str, ...]:
@@ -166,12 +170,16 @@ def _release_row(release: Release) -> tuple[str, ...]:
 
 def _print_detection(found: Detection) -> None:
     click.echo()
+    modes = ", ".join(found.power_modes)
     rows = [
         ("known by", found.decided_by or "nothing: no profile is of this machine"),
         ("memory", f"{found.memory / _GIB:.1f} GiB" if found.memory else "unknown"),
         ("memory limit", f"{found.memory_limit / _GIB:.1f} GiB, of a cgroup" if found.memory_limit else ""),
         ("bandwidth", f"{found.bandwidth_gb_s:g} GB/s" if found.bandwidth_gb_s else "not measured"),
-        ("power mode", f"{found.power_mode or 'unknown'} of {', '.join(found.power_modes)}" if found.power_modes else ""),
+        (
+            "power mode",
+            f"{found.power_mode or 'unknown'} of {modes}" if modes else "",
+        ),
         ("JetPack", _jetpack(found)),
         ("engines", " ".join(found.engines)),
         ("temperature", _temperature(found)),
@@ -181,7 +189,7 @@ def _print_detection(found: Detection) -> None:
         click.echo()
         print_table([("source", "says"), *((e.source, e.says) for e in found.evidence)])
     for conflict in found.conflicts:
-        click.echo(f"\ncontradiction: {conflict.what}\n  believed: {conflict.wins}, since {conflict.why}")
+        click.echo(f"\ncontradiction: {conflict.what}\n  believed: {conflict.wins}\n  since {conflict.why}")
     if found.unreadable:
         click.echo()
     for file in found.unreadable:
