@@ -65,7 +65,8 @@ def gpus_of(files: SystemFiles) -> tuple[Gpu, ...]:
 def _gpu(nvml: Any, handle: Any) -> Gpu:
     name = nvml.nvmlDeviceGetName(handle)
     total, free = _memory(nvml, handle)
-    return Gpu(name.decode() if isinstance(name, bytes) else name, total, free, _capability(nvml, handle))
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return Gpu(text, total, free, _capability(nvml, handle))
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None]:

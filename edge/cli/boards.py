@@ -54,7 +54,7 @@ def command(context: click.Context, as_json: bool, quiet: bool) -> None:
     for profile in profiles:
         if profile.origin != OURS:
             click.echo(f"{profile.name} is yours: {profile.origin}")
-    for fault in there.faults.values():
+    for fault in there.faults.values() if not quiet else ():
         remark(f"left out: {fault}")
 
 

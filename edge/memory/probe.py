@@ -38,9 +38,10 @@ class Memory:
 def probe(root: Path = Path("/")) -> Memory:
     """What there is now; `root` is where proc, sys and etc are found."""
     files = SystemFiles(root)
-    found = gpus_of(files)
+    tegra = is_tegra(files)
+    found = () if tegra else gpus_of(files)
     # A GPU that NVML knows and that has no memory of its own shares the system's.
-    unified = is_tegra(files) or any(gpu.source == "NVML" and gpu.total is None for gpu in found)
+    unified = tegra or any(gpu.source == "NVML" and gpu.total is None for gpu in found)
     zram, disk = _swap(root)
     total = listed_sizes(root / "proc/meminfo").get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * os.sysconf(
         "SC_PAGE_SIZE"

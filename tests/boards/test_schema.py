@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boards.folders import _text as folder_text
@@ -157,6 +157,7 @@ def test_no_profile_at_all(text: str) -> None:
         read(text)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_read(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(GOOD)))

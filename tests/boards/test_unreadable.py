@@ -34,7 +34,7 @@ def test_garbage_is_survived(tmp_path: Path, name: str, content: bytes) -> None:
     probe(root)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.binary(max_size=60), min_size=1))
 def test_any_bytes_in_any_files(tmp_path: Path, files: dict[str, bytes]) -> None:
     root = plant(tmp_path, {**trees.ORIN_NANO, **trees.LIMIT, **files})

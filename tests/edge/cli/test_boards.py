@@ -23,7 +23,7 @@ dgx-spark                   128 GB    273  12.1  fp16 bf16 int8 int4 fp8 fp4
 generic-arm64                4 GB?    17?
 generic-x86                  8 GB?  38.4?
 jetson-agx-orin-32gb         32 GB  204.8   8.7  fp16 bf16 int8 int4          15 to 50?  5 6 7
-jetson-agx-orin-64gb         64 GB  204.8   8.7  fp16 bf16 int8 int4          15 to 60   5 6 7
+jetson-agx-orin-64gb         64 GB  204.8   8.7  fp16 bf16 int8 int4          15 to 60?  5 6 7
 jetson-agx-thor             128 GB    273  11.0  fp16 bf16 int8 int4 fp8 fp4  40 to 130  7
 jetson-agx-xavier-16gb       16 GB  136.5   7.2  fp16 int8?                   10 to 30?  4 5
 jetson-agx-xavier-32gb       32 GB  136.5   7.2  fp16 int8?                   10 to 30?  4 5
