@@ -16,6 +16,9 @@ EdgeError
 │   ├── ArtifactTooNew       written by a later format version
 │   ├── ArtifactTooOld       in a layout that is no longer read
 │   └── UnsafePath           a manifest that names a file outside its folder
+├── BoardError               the machine, or what is written about it
+│   ├── UnknownBoard         no profile of that name
+│   └── ProfileError         a profile's file that is none
 ├── EngineError              the engine under the runtime
 │   ├── EngineTooOld
 │   └── EngineFailed
@@ -96,6 +99,18 @@ class ArtifactTooOld(ArtifactError):
 
 class UnsafePath(ArtifactError):
     """The manifest names a file outside its folder."""
+
+
+class BoardError(EdgeError):
+    """The machine, or what is written about it, is not as it should be."""
+
+
+class UnknownBoard(BoardError):
+    """There is no profile of that name."""
+
+
+class ProfileError(BoardError):
+    """A profile's file is no profile; the message names the key and the line."""
 
 
 class EngineError(EdgeError):

@@ -14,6 +14,16 @@ from tests.tiny_llama import write_tiny_llama
 
 
 @pytest.fixture(autouse=True)
+def config_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user's own boards lie: each test has a folder of its own."""
+    home = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    folder = home / "edge" / "boards"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the cache lies on the disk: each test has a folder of its own."""
     folder = tmp_path_factory.mktemp("cache") / "edgewise"

@@ -20,10 +20,15 @@ SLOW = {"numpy", "tokenizers", "jinja2", "tqdm", "prompt_toolkit"}
         ("import edge; [getattr(edge, name) for name in edge.__all__]", HEAVY | ENGINES),
         ("import edge.errors, edge.artifact", HEAVY | ENGINES | SLOW),
         ("import runtimes", HEAVY | ENGINES),
+        ("import boards; boards.profiles(); boards.detect()", HEAVY | ENGINES | SLOW | {"click"}),
         ("import edge.cli.main", HEAVY | ENGINES | SLOW | {"edge.cli.run", "edge.cli.chat"}),
         (
             "from edge.cli.main import main; main(['--help']); main(['--version'])",
             HEAVY | ENGINES | SLOW | {"edge.cli.run", "edge.cli.chat"},
+        ),
+        (
+            "from edge.cli.main import main; main(['boards']); main(['boards', 'show'])",
+            HEAVY | ENGINES | SLOW,
         ),
         ("from edge.cli.main import main; main(['run', '--help'])", HEAVY | ENGINES | SLOW),
         ("from edge.cli.main import main; main(['chat', '--help'])", HEAVY | ENGINES | SLOW),

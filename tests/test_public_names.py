@@ -29,6 +29,22 @@ PUBLIC = {
         "default_threads",
         "open_engine",
     ],
+    "boards": [
+        "Catalogue",
+        "Conflict",
+        "Detection",
+        "Evidence",
+        "Figure",
+        "PowerMode",
+        "Profile",
+        "RELEASES",
+        "Release",
+        "catalogue",
+        "detect",
+        "profile",
+        "profiles",
+        "user_folder",
+    ],
     "export": ["ConvertReport", "ExportReport", "convert", "export"],
 }
 

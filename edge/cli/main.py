@@ -23,6 +23,7 @@ COMMANDS = (
     ("evaluate", "Compare an artifact with the model it was made from."),
     ("inspect", "Show what an artifact is made of."),
     ("verify", "Check every file of an artifact against its hash."),
+    ("boards", "Show what is known of boards, and which one this machine is."),
     ("bench", "Measure the speed and memory of an artifact here."),
     ("completion", "Print the script that completes `edge` in your shell."),
 )

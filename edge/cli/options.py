@@ -70,6 +70,21 @@ class SessionName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class BoardName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The name of a board, which completes to those there are."""
+
+    name = "board"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Boards whose names start with `incomplete`."""
+        import boards
+
+        found = [profile for profile in boards.profiles() if profile.name.startswith(incomplete)]
+        return [CompletionItem(profile.name, help=profile.title) for profile in found]
+
+
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
 
 _ENGINE_OPTIONS = {

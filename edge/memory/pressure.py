@@ -8,9 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from boards.cgroup import group_folders
 from edge.errors import MemoryBudgetError
 from edge.memory.plan import Plan
-from edge.memory.probe import available_bytes, group_folders
+from edge.memory.probe import available_bytes
 from edge.memory.usage import resident
 
 _MIB = 1 << 20

@@ -6,7 +6,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.memory.proc import listed_sizes
+from boards.proc import listed_sizes
 
 _STATUS = Path("/proc/self/status")
 

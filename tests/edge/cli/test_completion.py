@@ -42,6 +42,8 @@ def test_an_unknown_shell(run_edge: Run) -> None:
         ("edge ch", {"chat"}),
         ("edge run --to", {"--top-k", "--top-p"}),
         ("edge export x --weights ", {"int4", "int8", "fp16", "fp32"}),
+        ("edge boards ", {"show"}),
+        ("edge boards show rtx-40", {"rtx-4060", "rtx-4070", "rtx-4090"}),
         ("edge run ", {"a.edge", "b.edge"}),
         ("edge run a", {"a.edge"}),
         ("edge verify ./b", {"./b.edge"}),

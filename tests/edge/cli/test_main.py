@@ -25,7 +25,14 @@ def test_version(run_edge: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name, _ in COMMANDS if name != "cache"), "cache ls", "cache rm", "cache verify"]
+    "name",
+    [
+        *(name for name, _ in COMMANDS if name != "cache"),
+        "cache ls",
+        "cache rm",
+        "cache verify",
+        "boards show",
+    ],
 )
 def test_every_command_has_help_with_an_example(run_edge: Run, name: str) -> None:
     ended = run_edge(*name.split(), "--help")
