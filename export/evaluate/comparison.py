@@ -15,7 +15,7 @@ from edge.errors import InvalidArgument, StorageError
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.evaluate.artifact_run import CHUNK, ArtifactRun, log_probabilities
 from export.evaluate.divergence import Divergence, log_softmax
-from export.evaluate.layer_errors import layer_errors
+from export.evaluate.layer_errors import LinearError, layer_errors
 from export.evaluate.report import PAGE, FidelityReport
 from export.evaluate.store import store_report
 from export.evaluate.text import ANSWER, QUESTIONS, WINDOW, EvaluationText
@@ -208,24 +208,23 @@ def _reference(
             hidden = exact_layer(spec, layer, exact, hidden, folder)
         else:
             weights, recipe = stored
-            hidden, found = layer_errors(spec, layer, exact, weights, hidden, folder)
-            errors += [
-                _tensor(matrix, recipe, found[matrix.name])
-                for matrix in matrices(spec)
-                if matrix.layer == layer
-            ]
+            mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
+            blocks = {matrix.name: recipe.of(matrix.tensors[0]).block for matrix in mine}
+            hidden, found = layer_errors(spec, layer, exact, weights, hidden, blocks, folder)
+            errors += [_tensor(matrix, recipe, found[matrix.name]) for matrix in mine]
         step.add(1)
     return hidden, errors
 
 
-def _tensor(matrix: Matrix, recipe: Recipe, error: float) -> dict[str, Any]:
+def _tensor(matrix: Matrix, recipe: Recipe, error: LinearError) -> dict[str, Any]:
     precision = recipe.of(matrix.tensors[0])
     return {
         "name": matrix.name,
         "layer": matrix.layer,
         "bits": precision.bits,
         "block": precision.block,
-        "error": error,
+        "error": error.weights,
+        "activation_error": error.activations,
     }
 
 

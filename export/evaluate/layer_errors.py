@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge.artifact import ModelSpec
 from export.graph.weight_source import WeightSource
-from export.layerwise import ArrayWeights, Layer, Taps, layer_arrays
+from export.layerwise import ArrayWeights, Heard, Layer, layer_arrays
+from export.quantize.activations import activation_error, relative
 from export.quantize.method import Rows
+
+
+@dataclass(frozen=True)
+class LinearError:
+    """How far the outputs of a linear layer are off, relative to them: by its weights, and by 8-bit activations."""
+
+    weights: float
+    activations: float
 
 
 def layer_errors(
@@ -18,38 +29,45 @@ def layer_errors(
     exact: WeightSource,
     stored: WeightSource,
     hidden: list[Rows],
+    blocks: Mapping[str, int],
     folder: Path,
-) -> tuple[list[Rows], dict[str, float]]:
-    """As `exact_layer` for groups of sequences, and errors by the names of matrices.
+) -> tuple[list[Rows], dict[str, LinearError]]:
+    """As `exact_layer` for groups of sequences, and errors by the names of matrices, whose `blocks` are given.
 
-    An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, over all tokens of the very first sequence. Each output has a factor d
-    of its own, the one that fits best: an export may multiply an output by a number that it divides the next matrix by.
+    An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, its root mean square over the tokens of the very first sequence: one token
+    with large outputs does not speak for all. Each output has a factor d of its own, the one that fits best, since an
+    export may multiply an output by a number that it divides the next matrix by.
     """
     first, most = hidden[0][0], max(group.shape[1] for group in hidden)
-
-    def opened(source: WeightSource, tokens: int) -> Layer:
-        weights = ArrayWeights(layer_arrays(spec, source, layer))
-        return Layer(spec, layer, weights, tokens, folder, taps="outputs")
-
-    right: Taps = {}
+    right: Heard | None = None
     outputs: list[Rows] = []
-    with opened(exact, most) as run:
+    with Layer(
+        spec, layer, ArrayWeights(layer_arrays(spec, exact, layer)), most, folder, taps=["outputs"]
+    ) as run:
         for group in hidden:
             found = np.empty_like(group)
             for i, window in enumerate(group):
-                found[i], taps = run.run(window)
-                right = right or taps
+                found[i], heard = run.run(window)
+                right = right or heard
             outputs.append(found)
-    with opened(stored, len(first)) as run:
+    arrays = layer_arrays(spec, stored, layer)
+    with Layer(spec, layer, ArrayWeights(arrays), len(first), folder, taps=["inputs", "outputs"]) as run:
         _, wrong = run.run(first)
-    return outputs, {name: _error(right[name], wrong[name]) for name in wrong}
+    assert right is not None
+
+    def error(name: str) -> LinearError:
+        rows = np.concatenate([arrays[f"{tensor}.weight"] for tensor in name.split("+")])
+        return LinearError(
+            _error(right.outputs[name], wrong.outputs[name]),
+            activation_error(wrong.inputs[name], rows, blocks[name]),
+        )
+
+    return outputs, {name: error(name) for name in wrong.inputs}
 
 
 def _error(exact: Rows, wrong: Rows) -> float:
     power = np.einsum("tn,tn->n", exact, exact)
     factor = np.einsum("tn,tn->n", exact, wrong) / np.maximum(power, 1e-30)
     # An output that is always zero has nothing to compare, and one that was turned round none of its own.
-    scaled = exact * factor
-    size = float(np.linalg.norm(scaled / np.where(factor == 0, 1, np.abs(factor))))
-    off = (wrong - scaled) / np.where(factor == 0, 1, np.abs(factor))
-    return float(np.linalg.norm(off)) / size if size else 0.0
+    undone = np.where(factor == 0, 1, np.abs(factor))
+    return relative((wrong - exact * factor) / undone, exact * factor / undone)

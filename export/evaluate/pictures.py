@@ -47,6 +47,8 @@ def points(tensors: Sequence[dict[str, Any]]) -> str:
         for tensor in (t for t in tensors if part in t["name"].split("+")[0]):
             x, y = scale(tensor["layer"], tensor["error"])
             title = f"{tensor['name']}: {tensor['error']:.4f}, {tensor['bits']} bits, block {tensor['block']}"
+            if (activations := tensor.get("activation_error")) is not None:
+                title += f"; 8-bit activations {activations:.4f}"
             marks.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{1.5 + tensor["bits"] / 3:.1f}" {shape}>'
                 f"<title>{escape(title)}</title></circle>"

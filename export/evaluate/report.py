@@ -34,7 +34,8 @@ class FidelityReport:
     parts: list[dict[str, Any]]
     """Name, parameters, bytes and bits per weight of each part of the model."""
     tensors: list[dict[str, Any]]
-    """Of each linear layer: name, layer, bits, block, and the relative error of its outputs."""
+    """Of each linear layer: name, layer, bits, block, and the relative error of its outputs by its weights
+    (`error`) and by 8-bit activations (`activation_error`)."""
     kl_by_position: list[float]
     """Mean KL over the windows, at each of their positions."""
     size_curve: list[tuple[int, float]] = field(default_factory=list)

@@ -90,7 +90,7 @@ class LayerFit:
         spec, work = self._spec, self._work
         arrays = layer_arrays(spec, self._source, layer)
         mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
-        with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs") as run:
+        with Layer(spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps=["inputs"]) as run:
             seen, unseen = _watch(run, hidden)
         if self._folded:
             kept = {name for name in arrays if arrays[name].ndim > 1 and self._source.keeps(name)}
@@ -100,7 +100,7 @@ class LayerFit:
                     work.store_vector(name, arrays[name])
             if changed:
                 with Layer(
-                    spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps="inputs"
+                    spec, layer, ArrayWeights(arrays), hidden.shape[1], work.path, taps=["inputs"]
                 ) as run:
                     seen, unseen = _watch(run, hidden)
         for matrix in mine:
@@ -148,7 +148,7 @@ def _watch(run: Layer, hidden: Rows) -> tuple[dict[str, Inputs], dict[str, Input
     for part in _split(hidden):
         sums: dict[str, Rows] = {}
         for window in part:
-            for name, x in run.run(window)[1].items():
+            for name, x in run.run(window)[1].inputs.items():
                 with np.errstate(over="ignore", invalid="ignore"):
                     moments = x.T @ x
                     sums[name] = sums[name] + moments if name in sums else moments

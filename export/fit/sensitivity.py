@@ -73,12 +73,12 @@ def measure(
     del table
     for layer in range(spec.layers):
         arrays = layer_arrays(spec, source, layer)
-        with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps="inputs") as run:
+        with Layer(spec, layer, ArrayWeights(arrays), shape[1], folder, taps=["inputs"]) as run:
             outputs = [run.run(window) for window in exact]
             for name, hidden in variants.items():
                 variants[name] = np.stack([run.run(window)[0] for window in hidden])
         for matrix in (m for m in every if m.layer == layer):
-            seen = Inputs.seen(np.concatenate([taps[matrix.name] for _, taps in outputs]))
+            seen = Inputs.seen(np.concatenate([heard.inputs[matrix.name] for _, heard in outputs]))
             mine = [arrays[f"{name}.weight"] for name in matrix.tensors]
             errors[matrix.name] = _errors(mine, seen, precisions)
             wrong = {

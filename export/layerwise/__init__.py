@@ -5,13 +5,14 @@ from export.layerwise.dequantized import Dequantized
 from export.layerwise.embedding import embedded
 from export.layerwise.exact import exact_layer, full_precision
 from export.layerwise.head import Head
-from export.layerwise.layer import Layer, Taps
+from export.layerwise.layer import Heard, Layer, Taps
 from export.layerwise.source import layer_arrays, whole
 
 __all__ = [
     "ArrayWeights",
     "Dequantized",
     "Head",
+    "Heard",
     "Layer",
     "Taps",
     "embedded",

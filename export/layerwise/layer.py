@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,21 @@ Floats = NDArray[np.float32]
 Taps = dict[str, Floats]
 """What goes into the linear layers [tokens, inputs], or comes out, by the names of their weights joined with `+`."""
 
+
+class Heard(NamedTuple):
+    """What was asked to be told of a run; empty what was not."""
+
+    inputs: Taps
+    outputs: Taps
+
+
 FULL_PRECISION = Recipe(weights="fp32")
 
 
 class Layer:
     """Layer `index` of `spec` with float32 weights from `source`, over sequences of up to `tokens` tokens.
 
+    `taps` names what is to be told of its linear layers: inputs, outputs.
     A context manager. Its weights are a file in a temporary folder below `folder`, mapped while it is open.
 
     Raises:
@@ -48,12 +57,12 @@ class Layer:
         tokens: int,
         folder: Path,
         *,
-        taps: str = "",
+        taps: Collection[str] = (),
     ) -> None:
         self._spec = replace(spec, context=tokens)
         self._index = index
         # What is told under which name, and the two that the layer's output is the sum of.
-        self._taps: dict[str, Value] = {}
+        self._taps: dict[str, dict[str, Value]] = {}
         self._sum: tuple[Value, Value] = ("", "")
         self._folder = TemporaryDirectory(dir=folder, prefix="layer-")
         try:
@@ -64,18 +73,25 @@ class Layer:
         shape = (1, spec.kv_heads, tokens, spec.head_dim)
         self._caches = {kind: np.zeros(shape, np.float32) for kind in ("key", "value")}
 
-    def _write(self, source: WeightSource, taps: str) -> bytes:
+    def _write(self, source: WeightSource, taps: Collection[str]) -> bytes:
         spec, index = self._spec, self._index
         with WeightsFile(Path(self._folder.name) / "weights.bin") as file:
             dialect = _LayerDialect(spec, WeightStore(source, FULL_PRECISION, file))
             stream, update = describe_layer(spec, dialect, index, dialect.stream(), None)
             self._sum = stream, update
-            if taps:
-                self._taps = {"+".join(w): x if taps == "inputs" else y for w, x, y in dialect.heard}
-            model = dialect.finished([*self._sum, *self._taps.values()])
+            told = {"inputs": 1, "outputs": 2}
+            self._taps = {
+                kind: {"+".join(heard[0]): str(heard[told[kind]]) for heard in dialect.heard} for kind in taps
+            }
+            model = dialect.finished(self._outputs())
         return bytes(model.SerializeToString())
 
-    def run(self, hidden: Floats) -> tuple[Floats, Taps]:
+    def _outputs(self) -> list[Value]:
+        return list(
+            dict.fromkeys([*self._sum, *(v for names in self._taps.values() for v in names.values())])
+        )
+
+    def run(self, hidden: Floats) -> tuple[Floats, Heard]:
         """Output of the layer for one sequence, float32 [tokens, hidden_size] both, and what was heard."""
         tokens = len(hidden)
         feeds: dict[str, Any] = {
@@ -87,12 +103,15 @@ class Layer:
             **{f"past.{self._index}.{kind}": cache for kind, cache in self._caches.items()},
         }
         wanted = {value.name for value in self._session.get_inputs()}
-        outputs = list(dict.fromkeys([*self._sum, *self._taps.values()]))
+        outputs = self._outputs()
         with running():
             values = self._session.run(outputs, {name: feeds[name] for name in wanted})
         found = {name: x.reshape(tokens, -1) for name, x in zip(outputs, values, strict=True)}
         stream, update = (found[name] for name in self._sum)
-        return stream + update, {name: found[value] for name, value in self._taps.items()}
+        taps = {
+            kind: {name: found[value] for name, value in told.items()} for kind, told in self._taps.items()
+        }
+        return stream + update, Heard(taps.get("inputs", {}), taps.get("outputs", {}))
 
     def close(self) -> None:
         """Let go of the session and of its file."""

@@ -52,8 +52,8 @@ def test_folding_leaves_a_layer_what_it_was(family: str, options: dict[str, Any]
         random = np.random.default_rng(1)
         hidden = random.standard_normal((40, spec.hidden_size)).astype(np.float32)
         hidden[:, ::7] *= 8
-        with Layer(spec, 1, ArrayWeights(arrays), 40, tmp_path, taps="inputs") as run:
-            expected, taps = run.run(hidden)
+        with Layer(spec, 1, ArrayWeights(arrays), 40, tmp_path, taps=["inputs"]) as run:
+            expected, (taps, _) = run.run(hidden)
         # Strengths that are far apart, so that factors are worth while.
         seen = {
             m.name: Inputs(np.diag(np.exp(3 * random.standard_normal(m.inputs))).astype(np.float32))
