@@ -18,7 +18,7 @@ import edge
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError, InvalidArgument
-from export.evaluate.artifact_run import CHUNK, log_probabilities
+from export.artifact_run import CHUNK, log_probabilities
 from export.evaluate.divergence import Divergence
 from export.evaluate.text import HELD_OUT, held_out_text
 

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Manifest, open_artifact
+from edge.artifact import open_artifact
 from edge.artifact.pages import KV_NAMES
-from edge.errors import CheckpointCorrupt, EngineError, InvalidArgument, MissingExtra
-from edge.version import VERSION
-from export.calibration import KV_CALIBRATION, CalibrationText, largest_kv
+from edge.errors import EngineError, InvalidArgument, MissingExtra
+from export.artifact_files import write_artifact
+from export.calibration import CalibrationText
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.evaluate.comparison import compare
 from export.evaluate.store import store_report
 from export.evaluate.text import EvaluationText
 from export.fit.stage import Weights, Wish, chosen_weights
-from export.folder import artifact_folder, write_text
-from export.manifest import write_manifest
+from export.folder import artifact_folder
 from export.progress import Progress
 from export.quantize import AUTO, Recipe
 from export.usage import peak_rss_bytes
-from export.variant import chosen_engine, chosen_kv, write_variant
+from export.variant import chosen_engine, chosen_kv
 
 DEFAULT_METHOD = AUTO
 DEFAULT_FIDELITY = True
@@ -137,8 +134,17 @@ def export(
         open_checkpoint(source, progress=report) as checkpoint,
         chosen_weights(out, checkpoint, wish, chosen, text, restart, report) as weights_,
     ):
-        manifest, file_bytes = _write(
-            folder, name, checkpoint, weights_, chosen, kind, text if coded else None, report
+        manifest, file_bytes = write_artifact(
+            folder,
+            name,
+            checkpoint,
+            weights_.recipe,
+            weights_.source,
+            chosen,
+            kv=kind,
+            text=text if coded else None,
+            provenance=weights_.provenance,
+            progress=report,
         )
         found, note = None, ""
         if DEFAULT_FIDELITY if fidelity is None else fidelity:
@@ -163,50 +169,6 @@ def export(
     )
 
 
-def _write(
-    folder: Path,
-    name: str,
-    checkpoint: Checkpoint,
-    weights: Weights,
-    engine: str,
-    kv: str | None,
-    text: CalibrationText | None,
-    progress: Progress,
-) -> tuple[Manifest, int]:
-    """Fill `folder`; its manifest, and the bytes of all its files. KV is codes if there is a text to calibrate on."""
-    write_text(folder / "tokenizer.json", checkpoint.text.tokenizer_json)
-    if checkpoint.text.chat_template is not None:
-        write_text(folder / "chat_template.jinja", checkpoint.text.chat_template)
-    write_text(folder / "generation.json", _strict_json(checkpoint.text.generation))
-
-    recipe = weights.recipe
-    provenance: dict[str, Any] = {
-        "source": checkpoint.origin,
-        "edgewise": VERSION,
-        **checkpoint.provenance,
-        **weights.provenance,
-    }
-    calibrate = None
-    if text is not None:
-        ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
-        provenance[KV_CALIBRATION] = text.provenance(len(ids))
-        calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
-    parts, variant = write_variant(
-        folder, engine, checkpoint.spec, recipe, weights.source, calibrate, kv or "float32"
-    )
-    return write_manifest(
-        folder,
-        progress,
-        name=name,
-        spec=checkpoint.spec,
-        recipe=recipe.to_json(),
-        parts=parts,
-        variant=variant,
-        provenance=provenance,
-        kv=kv,
-    )
-
-
 def _measured(
     folder: Path, checkpoint: Checkpoint, weights: Weights, progress: Progress
 ) -> tuple[dict[str, Any] | None, str]:
@@ -222,12 +184,3 @@ def _measured(
     store_report(artifact, report)
     long = ("kl_by_position", "tensors", "parts", "size_curve")
     return {key: value for key, value in report.to_json().items() if key not in long}, ""
-
-
-def _strict_json(generation: dict[str, Any]) -> str:
-    try:
-        return json.dumps(generation, indent=1, allow_nan=False) + "\n"
-    except ValueError:
-        raise CheckpointCorrupt(
-            "generation_config.json holds NaN or an infinite number; correct it, or remove the key"
-        ) from None

@@ -16,8 +16,16 @@ ROOMS = ("edge", "runtimes", "export", "boards")
 OURS = {
     "edge": ("edge", "runtimes", "boards"),
     "runtimes": ("runtimes", "edge.artifact", "edge.errors", "edge.version"),
-    # An artifact is evaluated as it runs.
-    "export": ("export", "boards", "runtimes", "edge.artifact", "edge.errors", "edge.version"),
+    # An artifact is evaluated as it runs, and asked in its own template.
+    "export": (
+        "export",
+        "boards",
+        "runtimes",
+        "edge.artifact",
+        "edge.errors",
+        "edge.template",
+        "edge.version",
+    ),
     "boards": ("boards", "edge.errors"),
 }
 SLIM = {"numpy", "tokenizers", "jinja2", "click", "tqdm", "prompt_toolkit"}

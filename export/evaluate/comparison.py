@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from edge.artifact import FIDELITY, Artifact, ModelSpec, open_artifact
 from edge.errors import InvalidArgument, StorageError
+from export.artifact_run import CHUNK, ArtifactRun, log_probabilities
 from export.checkpoint import Checkpoint, open_checkpoint
-from export.evaluate.artifact_run import CHUNK, ArtifactRun, log_probabilities
 from export.evaluate.divergence import Divergence, log_softmax
 from export.evaluate.layer_errors import LinearError, layer_errors
 from export.evaluate.report import PAGE, FidelityReport
@@ -26,6 +26,7 @@ from export.layerwise import Dequantized, Head, embedded, exact_layer
 from export.progress import Counter, Progress
 from export.quantize import Recipe
 from export.stored_weights import StoredWeights, stored_recipe
+from export.talk import question_ids
 
 SAMPLES = 8
 """Windows of text that are compared, unless more or fewer are asked for."""
@@ -96,9 +97,10 @@ def compare(
         groups = [windows]
         if words.ours:
             # Of unlike lengths, each answer is a group of its own.
-            prompts = (tokenizer.encode(question).ids for question in QUESTIONS)
+            prompts = (question_ids(question, checkpoint.text, tokenizer) for question in QUESTIONS)
+            stop = checkpoint.text.generation["eos_token_id"]
             groups += [
-                np.array([run.continued(ids, ANSWER)], np.int64)
+                np.array([run.continued(ids, ANSWER, stop)], np.int64)
                 for ids in prompts
                 if len(ids) + ANSWER <= spec.context
             ]

@@ -35,8 +35,8 @@ def layer_errors(
     """As `exact_layer` for groups of sequences, and errors by the names of matrices, whose `blocks` are given.
 
     An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, its root mean square over the tokens of the very first sequence: one
-    token with large outputs does not speak for all. Each output has a factor d of its own, the one that fits best, since
-    an export may multiply an output by a number that it divides the next matrix by.
+    token with large outputs does not speak for all. Each output has a factor d of its own, the one that fits best:
+    an export may multiply an output by what it divides the next matrix by.
     """
     first, most = hidden[0][0], max(group.shape[1] for group in hidden)
     right: Heard | None = None

@@ -15,11 +15,11 @@ __all__ = ["ANSWER", "HELD_OUT", "QUESTIONS", "WINDOW", "EvaluationText", "held_
 
 HELD_OUT = 300_000
 QUESTIONS = (
-    "Question: What is a river, and where does its water come from?\nAnswer:",
-    "Question: Write a Python function that returns the largest of three numbers.\nAnswer:",
-    "Question: A train leaves at nine and arrives at a quarter past eleven. How long did it take?\nAnswer:",
+    "What is a river, and where does its water come from?",
+    "Write a Python function that returns the largest of three numbers.",
+    "A train leaves at nine and arrives at a quarter past eleven. How long did it take?",
 )
-"""The model goes on from each by itself, for ANSWER tokens."""
+"""The model answers each by itself, in up to ANSWER tokens."""
 ANSWER = 96
 
 

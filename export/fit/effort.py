@@ -18,6 +18,8 @@ class Effort:
     """Windows that the sensitivity of matrices is measured on."""
     candidates: tuple[str, ...]
     """Methods that `auto` measures, of each matrix."""
+    talks: int = 0
+    """Windows of which the model gives the text itself; where the text is ours."""
 
     @classmethod
     def named(cls, name: str) -> Effort:
@@ -34,8 +36,8 @@ class Effort:
 EFFORTS = {
     effort.name: effort
     for effort in (
-        Effort("fast", 12, 1, ("gptq", "rtn")),
-        Effort("normal", 32, 1, ("gptq", "rtn")),
-        Effort("best", 96, 2, ("gptq+descent", "gptq", "rtn")),
+        Effort("fast", 12, 1, ("gptq", "rtn"), 1),
+        Effort("normal", 32, 1, ("gptq", "rtn"), 2),
+        Effort("best", 96, 2, ("gptq+descent", "gptq", "rtn"), 2),
     )
 }

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from export.calibration import CalibrationText
+from export.calibration import OWN_TEXT, CalibrationText
 from export.checkpoint import Checkpoint
 from export.fit.effort import Effort
 from export.fit.fitted import FittedWeights
@@ -17,6 +18,7 @@ from export.fit.layers import LayerFit
 from export.fit.matrices import matrices
 from export.fit.options import options
 from export.fit.sensitivity import Sensitivity, measure
+from export.fit.talk import own_windows
 from export.fit.target import allocate
 from export.fit.text import CalibrationTokens
 from export.fit.work import Work
@@ -66,7 +68,8 @@ def fit(checkpoint: Checkpoint, plan: Plan, text: CalibrationText, work: Work, p
         CheckpointError, EngineFailed, MissingExtra, StorageError
     """
     spec = checkpoint.spec
-    tokens = CalibrationTokens.of(text, checkpoint.text.tokenizer_json, spec, plan.effort.windows)
+    talk = _talk(checkpoint, plan.effort, text, work, progress)
+    tokens = CalibrationTokens.of(text, checkpoint.text.tokenizer_json, spec, plan.effort.windows, talk)
     exact = CheckpointWeights(checkpoint.tensors, plan.recipe, lambda nbytes: None)
     recipe = replace(plan.recipe, method=_stored_method(plan))
     curve: list[tuple[int, float]] = []
@@ -106,6 +109,18 @@ def identity(checkpoint: Checkpoint) -> str:
         digest.update(f"{name} {tensor.shape} {tensor.dtype} {tensor.nbytes}\n".encode())
         digest.update(np.ascontiguousarray(tensor.rows(0, 1)).tobytes())
     return digest.hexdigest()
+
+
+def _talk(
+    checkpoint: Checkpoint, effort: Effort, text: CalibrationText, work: Work, progress: Progress
+) -> NDArray[np.int64] | None:
+    if text.name != OWN_TEXT or not effort.talks:
+        return None
+    talk = work.array("talk")
+    if talk is None:
+        talk = own_windows(checkpoint, effort.talks, work.path, progress)
+        work.store("talk", talk)
+    return np.asarray(talk)
 
 
 def _allocated(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from export.quantize.method import Rows
 
+Numbers = NDArray[np.floating[Any]]
 _LEVELS = np.float32(127)
 
 
@@ -21,10 +25,11 @@ def rounded_activations(x: Rows, block: int) -> Rows:
 def activation_error(x: Rows, rows: Rows, block: int) -> float:
     """‖(x' − x)·Wᵀ‖ / ‖x·Wᵀ‖ for inputs x [tokens, inputs] that are rounded to x', and weights W [rows, inputs]; see
     `relative`."""
-    return relative((rounded_activations(x, block) - x) @ rows.T, x @ rows.T)
+    off: Rows = rounded_activations(x, block) - x
+    return relative(off @ rows.T, x @ rows.T)
 
 
-def relative(off: Rows, exact: Rows) -> float:
+def relative(off: Numbers, exact: Numbers) -> float:
     """The root mean square over tokens of ‖off‖ / ‖exact‖ [tokens, outputs], but for tokens whose outputs are zero."""
     sizes = np.linalg.norm(exact.astype(np.float64), axis=1)
     ratios = np.linalg.norm(off.astype(np.float64), axis=1)[sizes > 0] / sizes[sizes > 0]

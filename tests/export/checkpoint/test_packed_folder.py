@@ -55,7 +55,7 @@ def test_an_export_is_that_of_the_numbers(tmp_path: Path, method: str) -> None:
     save({**plain, **weights}, tmp_path / "plain" / SINGLE)
     configure(tmp_path / "plain", quantization_config=None)
     for name in ("packed", "plain"):
-        export(tmp_path / name, tmp_path / f"{name}.edge", engine="onnxruntime")
+        export(tmp_path / name, tmp_path / f"{name}.edge", engine="onnxruntime", keep=False)
     stored = [(tmp_path / f"{n}.edge/onnxruntime/weights.bin").read_bytes() for n in ("packed", "plain")]
     assert stored[0] == stored[1]
 

@@ -148,10 +148,10 @@ def test_a_target_keeps_what_costs_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_export_with_another_wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = source(tmp_path, {"blk.1.ffn_down.weight": Kind.Q4_0})
 
-    def stop(*args: Any) -> None:
+    def stop(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("export.pipeline._write", stop)
+    monkeypatch.setattr("export.pipeline.write_artifact", stop)
     with pytest.raises(KeyboardInterrupt):
         export(path, tmp_path / "out", method="auto")
     monkeypatch.undo()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -44,14 +44,16 @@ class ArtifactRun:
         """What keys and values are kept as."""
         return self.engine.kv[0].type
 
-    def continued(self, prompt: Sequence[int], count: int) -> list[int]:
-        """`prompt` and the `count` likeliest tokens behind it, one by one."""
+    def continued(self, prompt: Sequence[int], count: int, stop: Collection[int] = ()) -> list[int]:
+        """`prompt` and the `count` likeliest tokens behind it, one by one; none behind one of `stop`."""
         ids = list(prompt)
         cache = self.engine.new_cache()
         try:
             logits = self.engine.run([Step(ids, cache, [len(ids) - 1])])[0]
             for _ in range(count):
                 ids.append(int(np.argmax(logits[0])))
+                if ids[-1] in stop:
+                    break
                 logits = self.engine.run([Step(ids[-1:], cache, [0])])[0]
         finally:
             cache.close()
