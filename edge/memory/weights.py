@@ -72,4 +72,3 @@ def matrices(spec: ModelSpec) -> Iterator[tuple[int, int]]:
     for _ in range(spec.layers):
         yield from ((q + 2 * kv, hidden), (hidden, q), (inner, hidden), (inner, hidden), (hidden, inner))
     yield from [(spec.vocab_size, hidden)] * (1 if spec.tied else 2)
-
