@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import Manifest, open_artifact
+from edge.artifact.kv import BOARD
 from edge.artifact.pages import KV_NAMES
 from edge.errors import CheckpointCorrupt, EngineError, InvalidArgument, MissingExtra
 from edge.version import VERSION
@@ -56,6 +57,8 @@ class ExportReport:
     """Matrices whose codes are the source's."""
     fidelity: dict[str, Any] | None
     """The figures of fidelity.json; None where they were not measured."""
+    board: dict[str, Any] | None
+    """What it was planned for, as the manifest's provenance has it."""
     note: str
     """Why they were not, where that was not the user's wish."""
 
@@ -82,6 +85,7 @@ def export(
     force: bool = False,
     restart: bool = False,
     fidelity: bool | None = None,
+    board: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
@@ -108,6 +112,8 @@ def export(
             and method is auto, and always where a checkpoint was quantized by others.
         calibration: a UTF-8 text to choose codes and scales by, in place of our own.
         fidelity: compare the artifact with the checkpoint on a short text; the default is to do so.
+        board: what the options were chosen for, with `kv`, which a load on the cpu engine takes unless told otherwise;
+            kept in the manifest's provenance. `edge export --board` makes it, `edge.memory.choice` chooses.
         restart: begin anew where an export was interrupted.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
@@ -120,6 +126,8 @@ def export(
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
+    if board is not None and board.get("kv") not in KV_NAMES:
+        raise InvalidArgument(f"board has kv {board.get('kv')!r}; give one of {', '.join(KV_NAMES)}")
     targeted = bits is not None or size is not None
     wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size, keep)
     coded = kind not in (None, "float32")
@@ -138,7 +146,7 @@ def export(
         chosen_weights(out, checkpoint, wish, chosen, text, restart, report) as weights_,
     ):
         manifest, file_bytes = _write(
-            folder, name, checkpoint, weights_, chosen, kind, text if coded else None, report
+            folder, name, checkpoint, weights_, chosen, kind, text if coded else None, board, report
         )
         found, note = None, ""
         if DEFAULT_FIDELITY if fidelity is None else fidelity:
@@ -159,6 +167,7 @@ def export(
         method=wish.method if recipe.bits else None,
         kept=weights_.kept,
         fidelity=found,
+        board=board,
         note=note,
     )
 
@@ -171,6 +180,7 @@ def _write(
     engine: str,
     kv: str | None,
     text: CalibrationText | None,
+    board: dict[str, Any] | None,
     progress: Progress,
 ) -> tuple[Manifest, int]:
     """Fill `folder`; its manifest, and the bytes of all its files. KV is codes if there is a text to calibrate on."""
@@ -186,6 +196,8 @@ def _write(
         **checkpoint.provenance,
         **weights.provenance,
     }
+    if board is not None:
+        provenance[BOARD] = board
     calibrate = None
     if text is not None:
         ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
@@ -203,7 +215,7 @@ def _write(
         parts=parts,
         variant=variant,
         provenance=provenance,
-        kv=kv,
+        kv=kv or (KV_NAMES[board["kv"]] if board else None),
     )
 
 

@@ -23,7 +23,9 @@ from edge.memory.room import Room, room_here, room_of
 
 THIS = "this"
 """What stands for the machine at hand in place of a board's name."""
-_LEGEND = "? is not confirmed: it rests on a figure that is from memory, or assumed (edge boards show NAME)"
+_LEGEND = (
+    "? is not confirmed: it is, or rests on, a figure that is from memory or assumed (edge boards show NAME)"
+)
 _MOST_NAMED = 4
 
 
@@ -82,7 +84,7 @@ def plan_one(asked: Asked, board: str, plot: Path | None, *, as_json: bool) -> N
         return
     _print_one(choice)
     if not choice.fits:
-        click.echo(_fits_on(elsewhere, model))
+        click.echo(_fits_on(elsewhere, model, asked.source))
 
 
 def plan_boards(asked: Asked, plot: Path | None, *, as_json: bool) -> None:
@@ -155,6 +157,7 @@ def board_report(there: Room) -> dict[str, Any]:
         "memory_bytes": there.whole,
         "reserve_bytes": there.reserve,
         "memory_confirmed": there.confirmed,
+        "reserve_confirmed": there.board.reserve_mib.confirmed,
         "memory": there.where,
         "bandwidth_bytes_per_s": asdict(there.bandwidth) if there.bandwidth else None,
     }
@@ -168,22 +171,24 @@ def print_choice(choice: Choice) -> None:
     if not choice.ceilings:
         click.echo("decode: nobody measured how fast this board reads memory")
         return
-    told = ", ".join(
-        f"{_speed(choice, i)} tokens/s at {c.context} tokens" for i, c in enumerate(choice.ceilings)
+    short, whole = choice.ceilings
+    told = (
+        f"{_speed(choice, 0)} tokens/s at {short.context} tokens and {_speed(choice, 1)} at {whole.context}"
     )
     bandwidth = choice.room.bandwidth
     assert bandwidth
     mark = "" if bandwidth.confirmed else "?"
     click.echo(
         f"decode: at most {told}: {size(bandwidth.value)}/s{mark} ÷ "
-        f"{size(choice.ceilings[-1].bytes_per_token)} that a token reads at the end"
+        f"{size(short.bytes_per_token)} and {size(whole.bytes_per_token)} that a token reads"
     )
 
 
 def _print_one(choice: Choice) -> None:
     there = choice.room
-    mark = "" if there.confirmed else "?"
-    print_table(plan_rows(choice.plan, f"{there.board.title}{mark}: {there.where}"), right=(1,))
+    where = f"{there.board.title}: {there.where}{'' if there.confirmed else '?'}"
+    mark = "" if there.board.reserve_mib.confirmed else "?"
+    print_table(plan_rows(choice.plan, where, mark), right=(1,))
     click.echo()
     click.echo(verdict(choice.plan, advice=False))
     click.echo()
@@ -222,7 +227,9 @@ def _print_matrix(rows: Sequence[tuple[str, Choice]], first: str, *, recipe: boo
 
 
 def _print_legend(choices: Sequence[Choice]) -> None:
-    if not all(c.room.confirmed and all(ceiling.confirmed for ceiling in c.ceilings) for c in choices):
+    rooms = [choice.room for choice in choices]
+    speeds = all(ceiling.confirmed for choice in choices for ceiling in choice.ceilings)
+    if not (speeds and all(room.confirmed and room.board.reserve_mib.confirmed for room in rooms)):
         click.echo(_LEGEND)
 
 
@@ -243,13 +250,13 @@ def _fitting(asked: Asked, model: PlannedSource) -> list[Choice]:
     return sorted((c for c in every if c.fits), key=lambda c: (c.plan.available, c.room.board.name))
 
 
-def _fits_on(fitting: Sequence[Choice], model: PlannedSource) -> str:
+def _fits_on(fitting: Sequence[Choice], model: PlannedSource, source: str) -> str:
     if not fitting:
         text = "it fits no board that Edgewise knows; take a smaller model"
     else:
         names = ", ".join(f"{c.room.board.name} ({c.recipe.weights_text})" for c in fitting[:_MOST_NAMED])
         more = f" and {len(fitting) - _MOST_NAMED} more" if len(fitting) > _MOST_NAMED else ""
-        text = f"it would fit: {names}{more}; all: edge plan {shlex.quote(model.name)} --all-boards"
+        text = f"it would fit: {names}{more}; all: edge plan {shlex.quote(source)} --all-boards"
     if model.manifest is not None:
         text += "; or export it again with edge export SOURCE --board NAME"
     return text

@@ -10,6 +10,7 @@ from edge.memory.suggest import suggestions
 
 _MIB = 1 << 20
 _BAR = 40
+_MOST_SHOWN = 80
 # Measured, see docs/kv-cache.md.
 _SLOW_PREFILL = (
     "KV in {kind} on stock operators: prompts are read slower than with fp32 (SmolLM2-135M in int8: 1.3 times at 512 "
@@ -34,6 +35,14 @@ def plan_report(plan: Plan) -> dict[str, Any]:
     }
 
 
+def board_text(record: Any) -> str:
+    """What an artifact was exported for, by its provenance, in a line; a manifest may hold anything."""
+    if not isinstance(record, dict):
+        return str(record)[:_MOST_SHOWN]
+    title, context, kv = (str(record.get(key))[:_MOST_SHOWN] for key in ("title", "context", "kv"))
+    return f"{title}, {context} tokens of context, KV {kv}"
+
+
 def plan_notes(plan: Plan) -> list[str]:
     """What memory alone does not tell."""
     if plan.needs.engine == "cpu" or plan.needs.kv_type == "float32":
@@ -41,8 +50,8 @@ def plan_notes(plan: Plan) -> list[str]:
     return [_SLOW_PREFILL.format(kind=plan.needs.kv_type)]
 
 
-def plan_rows(plan: Plan, place: str) -> list[tuple[str, ...]]:
-    """What is needed, part by part, beside what there is, which is at `place`."""
+def plan_rows(plan: Plan, place: str, mark: str = "") -> list[tuple[str, ...]]:
+    """What is needed, part by part, beside what there is, which is at `place`; `mark` is for the reserve."""
     required, spec = plan.required, plan.needs.spec
     whole = max(1, required.total)
     rows = [
@@ -55,7 +64,7 @@ def plan_rows(plan: Plan, place: str) -> list[tuple[str, ...]]:
         ("workspace", required.workspace, "a prefill chunk, logits, rotary tables"),
         ("runtime", required.runtime, "Python, ONNX Runtime, tokenizer"),
         ("prefix cache", required.prefix_cache, "what was read, for prompts that begin alike"),
-        ("reserve", required.reserve, "left to the system"),
+        ("reserve", required.reserve, f"left to the system{mark}"),
     ]
     return [
         ("part", "MiB", "", ""),

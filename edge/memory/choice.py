@@ -99,10 +99,8 @@ def choose(
         every = measured(recipes.good, tokens)
         if found := _best(every):
             return _because(found, _reasons(found, every, context, contexts, recipes, held))
-    # KV in int4 costs more than anything else: only for a context that was asked for.
-    last = [r for r in recipes.last if context is not None or r.kv == recipes.good[-1].kv]
     for tokens in contexts[-2:]:
-        for candidate in measured(last, tokens):
+        for candidate in measured(recipes.last, tokens):
             if candidate.fits:
                 return _because(candidate, _reasons(candidate, [], context, contexts, recipes, held))
     least = min(measured(recipes.all, contexts[-1]), key=lambda choice: choice.plan.required.total)
@@ -166,10 +164,13 @@ def _reasons(
     held: Held | None,
 ) -> Iterator[str]:
     name = found.recipe.weights_text
+    # Of the same KV: what else would be told of weights is told of KV.
     closer = [c for c in every[: every.index(found)] if c.recipe.kv == found.recipe.kv] if every else []
     slow = next((c for c in closer if c.fits), None)
     large = next((c for c in reversed(closer) if not c.fits), None)
-    if held is not None and held.codes == 4 and found.recipe.stored.weights == "int4":
+    if recipes.settled:
+        yield f"weights {name}: {recipes.settled}"
+    elif held is not None and held.codes == 4 and found.recipe.stored.weights == "int4":
         yield "weights int4: the source's codes are taken over as they are, so more bits would add nothing"
     elif not every and found.recipe.stored.block > 32 and len(recipes.all) > 1:
         yield f"weights {name} in blocks of {found.recipe.stored.block}: in smaller ones they do not fit"

@@ -61,6 +61,8 @@ class Wishes:
     """Of all weights, where the size of the artifact was given."""
     engine: str | None = None
     kv: str | None = None
+    typed: bool = False
+    """Whether all weights are to be of one type: what measures no model cannot place bits."""
 
     @property
     def weights_settled(self) -> bool:
@@ -86,6 +88,8 @@ class Recipes:
     """The closest to the source first."""
     last: tuple[Recipe, ...]
     """For where none of those fits what was asked, in the order to try them."""
+    settled: str = ""
+    """Why nothing is left to choose of the weights; empty where there is."""
 
     @property
     def all(self) -> tuple[Recipe, ...]:
@@ -127,6 +131,7 @@ def recipes(
     known = {(r.stored, r.kv) for r in good}
     return Recipes(
         good=good,
+        settled="as asked" if wishes.weights_settled else "",
         last=tuple(
             r for r in last if (r.stored, r.kv) not in known and (wishes.kv is None or r.kv == wishes.kv)
         ),
@@ -152,7 +157,9 @@ def artifact_recipes(
 
     first = recipe(kv)
     others = ("int4",) if kv is None and engine == "cpu" and first.kv != "int4" else ()
-    return Recipes(good=(first,), last=tuple(recipe(kind) for kind in others))
+    return Recipes(
+        good=(first,), last=tuple(recipe(kind) for kind in others), settled="as the artifact has them"
+    )
 
 
 def every(spec: ModelSpec, engine: str, *, on_card: bool = False) -> tuple[Recipe, ...]:
@@ -192,7 +199,7 @@ def _ladder(wishes: Wishes, held: Held, of: Callable[..., Stored], spec: ModelSp
     else:
         for weights, bits in WEIGHTS_LADDER:
             # Blocks and zero points are what is told of types, not of an average over all matrices.
-            settled = wishes.block is not None or wishes.zero_points
+            settled = wishes.block is not None or wishes.zero_points or wishes.typed
             more = bits is not None and held.bits is not None and bits > held.bits - _ROUNDING
             if not (bits is not None and (settled or more)):
                 yield of(weights, bits)

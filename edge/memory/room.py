@@ -24,7 +24,7 @@ class Room:
     bandwidth: Figure[float] | None
     """Bytes a second; None where nobody measured it."""
     confirmed: bool
-    """Whether memory and reserve are."""
+    """Whether the memory is; of the reserve its profile says."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -46,7 +46,7 @@ def room_of(profile: Profile) -> Room:
         reserve=profile.reserve_bytes,
         where=_where(profile),
         bandwidth=_bytes(profile.bandwidth_gb_s),
-        confirmed=(profile.visible_gib or profile.memory_gb).confirmed and profile.reserve_mib.confirmed,
+        confirmed=(profile.visible_gib or profile.memory_gb).confirmed,
         notes=tuple(_slower_modes(profile)),
     )
 
@@ -75,7 +75,7 @@ def room_here(found: Detection) -> Room:
         reserve=reserve,
         where=where,
         bandwidth=_bytes(figure),
-        confirmed=found.memory is not None and profile.reserve_mib.confirmed,
+        confirmed=found.memory is not None,
         notes=tuple(notes),
     )
 
