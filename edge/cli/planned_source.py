@@ -39,7 +39,12 @@ class PlannedSource:
             assert self.artifact is not None
             check_stored_kv(self.artifact, self.manifest, self.engine, wishes.kv)
             return artifact_recipes(self.manifest, self.engine, wishes.kv, on_card=room.on_card)
-        check_kv(wishes.kv, wishes.engine or _engine(wishes, room))
+        engine = wishes.engine or _engine(wishes, room)
+        if engine == "cpu" and wishes.weights in ("fp16", "fp32"):
+            raise InvalidArgument(
+                f"engine cpu takes int4 and int8 weights, not {wishes.weights}; choose such weights, or engine onnxruntime"
+            )
+        check_kv(wishes.kv, engine)
         return recipes(self.spec, room.engine, wishes, self.held, on_card=room.on_card)
 
     def every(self, room: Room) -> tuple[Recipe, ...]:
