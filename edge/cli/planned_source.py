@@ -42,7 +42,8 @@ class PlannedSource:
         engine = wishes.engine or _engine(wishes, room)
         if engine == "cpu" and wishes.weights in ("fp16", "fp32"):
             raise InvalidArgument(
-                f"engine cpu takes int4 and int8 weights, not {wishes.weights}; choose such weights, or engine onnxruntime"
+                f"engine cpu takes int4 and int8 weights, not {wishes.weights}; choose such weights, "
+                "or engine onnxruntime"
             )
         check_kv(wishes.kv, engine)
         return recipes(self.spec, room.engine, wishes, self.held, on_card=room.on_card)
