@@ -80,8 +80,8 @@ def _bytes_per_token(spec: ModelSpec, name: str) -> int:
 
 
 def _lines() -> Iterator[str]:
-    yield "Published decode speeds of other runtimes beside the ceiling that the same reckoning gives for their weights:"
-    yield "the board's bandwidth ÷ the bytes that a token reads, without KV, since prompts were short. Where a source does"
+    yield "Published decode speeds of other runtimes beside the ceiling that this reckoning gives for their weights:"
+    yield "bandwidth ÷ the bytes that a token reads, without KV, since prompts were short. Where a source does"
     yield "not tell how weights are stored, the fewest bits that they can have are counted. Made by "
     yield "`python -m bench.board_predictions` from `bench/published.py`; a test holds the page to it."
     yield ""
