@@ -168,6 +168,8 @@ def print_choice(choice: Choice) -> None:
     click.echo(f"recipe: {choice.recipe.text}, engine {choice.recipe.engine}")
     for reason in choice.reasons:
         click.echo(f"  {reason}")
+    if not choice.fits:
+        return
     if not choice.ceilings:
         click.echo("decode: nobody measured how fast this board reads memory")
         return
