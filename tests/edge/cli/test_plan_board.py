@@ -82,7 +82,7 @@ recipe: weights int4, block 128, KV int4, engine cpu
   TensorRT for SM 8.7 is noted as a target; Edgewise does not build for it yet
 ? is not confirmed: it is, or rests on, a figure that is from memory or assumed (edge boards show NAME)
 it would fit: jetson-agx-orin-64gb (int4), jetson-agx-xavier-64gb (int4), dgx-spark (int4), jetson-agx-thor (int4); all: edge plan big.json --all-boards
-"""
+"""  # noqa: E501
 RECIPES = """\
 recipe                             fits  context  needs MiB      of  short tokens/s  whole tokens/s
 weights int8, block 32, KV fp16     yes     8192     3010.4  3814.7            15.5            13.6
