@@ -317,6 +317,13 @@ def test_a_picture(run_edge: Run, options: tuple[str, ...], rows: int) -> None:
     assert [path.name for path in Path().glob("*.svg")] == ["plan.svg"]
 
 
+def test_the_picture_of_the_documentation(run_edge: Run) -> None:
+    Path("r1").rename("DeepSeek-R1-Distill-Qwen-1.5B")
+    run_edge("plan", "DeepSeek-R1-Distill-Qwen-1.5B", "--all-boards", "--plot", "boards.svg")
+    kept = Path(boards.__file__).parents[1] / "docs/boards.svg"
+    assert Path("boards.svg").read_text(encoding="utf-8") == kept.read_text(encoding="utf-8")
+
+
 def test_bars_are_as_long_as_what_they_are_for() -> None:
     spec: ModelSpec = SMOLLM2
     room = room_of(boards.profile("jetson-nano"))
