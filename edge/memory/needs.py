@@ -65,13 +65,12 @@ class Needs:
 
         Without `kv` it is what the artifact has or was planned with, or else the engine's default.
         """
-        planned = KV_NAMES.get(planned_kv(manifest) or "")
         return cls.of(
             manifest.spec,
             manifest.weight_bytes,
             str(manifest.recipe.get("weights")),
             engine,
-            kv or stored_kv_type(manifest, engine) or planned,
+            kv or stored_kv_type(manifest, engine) or KV_NAMES.get(planned_kv(manifest) or ""),
             read=manifest.decode_bytes,
             on_card=on_card,
         )
