@@ -18,8 +18,8 @@ import edge
 from edge.artifact.pages import KV_NAMES
 from edge.cli.output import print_json, print_table
 from edge.errors import EdgeError, InvalidArgument
-from export.artifact_run import CHUNK, log_probabilities
 from export.evaluate.divergence import Divergence
+from export.evaluate.log_probabilities import CHUNK, log_probabilities
 from export.evaluate.text import HELD_OUT, held_out_text
 
 

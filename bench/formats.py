@@ -24,9 +24,9 @@ from tokenizers import Tokenizer
 import edge
 from edge.cli.inspect import file_bytes
 from edge.cli.output import print_table
-from export.artifact_run import CHUNK, log_probabilities
 from export.checkpoint import open_checkpoint
 from export.evaluate.divergence import Divergence, log_softmax
+from export.evaluate.log_probabilities import CHUNK, log_probabilities
 from export.evaluate.text import WINDOW, held_out_text
 from export.graph.checkpoint_weights import CheckpointWeights
 from export.layerwise import Head, full_precision

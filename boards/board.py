@@ -105,10 +105,20 @@ class Profile:
     match: Match = field(default_factory=Match)
 
     @property
+    def memory_bytes(self) -> int:
+        """What the system sees, where that is known, else what is sold."""
+        whole = self.visible_gib.value * (1 << 30) if self.visible_gib else self.memory_gb.value * 1e9
+        return int(whole)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What is left to the system."""
+        return int(self.reserve_mib.value * (1 << 20))
+
+    @property
     def usable_bytes(self) -> int:
         """What a model and all around it may take: the memory there is, less the reserve."""
-        whole = self.visible_gib.value * (1 << 30) if self.visible_gib else self.memory_gb.value * 1e9
-        return max(0, int(whole - self.reserve_mib.value * (1 << 20)))
+        return max(0, self.memory_bytes - self.reserve_bytes)
 
     @property
     def releases(self) -> tuple[Release, ...]:

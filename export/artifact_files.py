@@ -30,11 +30,14 @@ def write_artifact(
     engine: str,
     *,
     kv: str | None = None,
+    loaded_kv: str | None = None,
     text: CalibrationText | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[Manifest, int]:
     """Fill `folder`; its manifest, and the bytes of all its files. KV is codes if there is a text to calibrate on.
+
+    `kv` is what the graph keeps KV as, `loaded_kv` what a load is to take where the graph leaves that open.
 
     Raises:
         CheckpointCorrupt: generation_config.json holds what JSON does not.
@@ -68,7 +71,7 @@ def write_artifact(
         parts=parts,
         variant=variant,
         provenance=told,
-        kv=kv,
+        kv=kv or loaded_kv,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import open_artifact
+from edge.artifact.kv import BOARD
 from edge.artifact.pages import KV_NAMES
 from edge.errors import EngineError, InvalidArgument, MissingExtra
 from export.artifact_files import write_artifact
@@ -53,6 +54,8 @@ class ExportReport:
     """Matrices whose codes are the source's."""
     fidelity: dict[str, Any] | None
     """The figures of fidelity.json; None where they were not measured."""
+    board: dict[str, Any] | None
+    """What it was planned for, as the manifest's provenance has it."""
     note: str
     """Why they were not, where that was not the user's wish."""
 
@@ -79,6 +82,7 @@ def export(
     force: bool = False,
     restart: bool = False,
     fidelity: bool | None = None,
+    board: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write the artifact `out` from a Hugging Face folder, a hub id or a GGUF file.
@@ -105,6 +109,8 @@ def export(
             and method is auto, and always where a checkpoint was quantized by others.
         calibration: a UTF-8 text to choose codes and scales by, in place of our own.
         fidelity: compare the artifact with the checkpoint on a short text; the default is to do so.
+        board: what the options were chosen for, with `kv`, which a load on the cpu engine takes unless told otherwise;
+            kept in the manifest's provenance. `edge export --board` makes it, `edge.memory.choice` chooses.
         restart: begin anew where an export was interrupted.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
@@ -117,6 +123,8 @@ def export(
     recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
+    if board is not None and board.get("kv") not in KV_NAMES:
+        raise InvalidArgument(f"board has kv {board.get('kv')!r}; give one of {', '.join(KV_NAMES)}")
     targeted = bits is not None or size is not None
     wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size, keep)
     coded = kind not in (None, "float32")
@@ -142,8 +150,9 @@ def export(
             weights_.source,
             chosen,
             kv=kind,
+            loaded_kv=KV_NAMES[board["kv"]] if board else None,
             text=text if coded else None,
-            provenance=weights_.provenance,
+            provenance={**weights_.provenance, **({BOARD: board} if board else {})},
             progress=report,
         )
         found, note = None, ""
@@ -165,6 +174,7 @@ def export(
         method=wish.method if recipe.bits else None,
         kept=weights_.kept,
         fidelity=found,
+        board=board,
         note=note,
     )
 

@@ -1,7 +1,7 @@
 """The artifact: the folder in which the exporter and the runtime meet."""
 
 from edge.artifact.folder import Artifact, open_artifact
-from edge.artifact.kv import kv_groups, kv_layers, stored_kv_type
+from edge.artifact.kv import kv_groups, kv_layers, planned_kv, stored_kv_type
 from edge.artifact.manifest import FIDELITY, FORMAT, MANIFEST, FileEntry, KvGroup, Manifest, Part, Variant
 from edge.artifact.spec import ModelSpec, Rope
 
@@ -20,5 +20,6 @@ __all__ = [
     "kv_groups",
     "kv_layers",
     "open_artifact",
+    "planned_kv",
     "stored_kv_type",
 ]

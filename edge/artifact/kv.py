@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from edge.artifact.fields import shown
 from edge.artifact.manifest import KvGroup, Manifest
-from edge.artifact.pages import DEFAULT_KV_TYPE, PAGE_TOKENS, SCALE_GROUP, head_page_bytes
+from edge.artifact.pages import DEFAULT_KV_TYPE, KV_NAMES, PAGE_TOKENS, SCALE_GROUP, head_page_bytes
 from edge.artifact.spec import ModelSpec
-from edge.errors import ArtifactTooNew
+from edge.errors import ArtifactCorrupt, ArtifactTooNew
 from edge.version import VERSION
 
+BOARD = "board"
+"""Key of the provenance that tells what board an artifact was exported for, and with what KV."""
 STATIC_KV_BITS = {"float32": 32, "int8": 8, "int4": 4}
 """What a graph of stock operators can keep KV as, settled at export: bits of a number."""
 
@@ -71,6 +73,26 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
             "upgrade with pip install --upgrade edgewise"
         )
     return kinds[0]
+
+
+def planned_kv(manifest: Manifest) -> str | None:
+    """What KV is to be kept as by the plan that the export was made by, by the name that users call it.
+
+    None where there was none, or where it is settled in the graph: a load takes it unless it is told otherwise.
+
+    Raises:
+        ArtifactCorrupt: the manifest names nothing that there is.
+    """
+    board = manifest.provenance.get(BOARD)
+    if board is None or any(variant.engine != "cpu" for variant in manifest.variants):
+        return None
+    kv = board.get("kv") if isinstance(board, dict) else board
+    if not isinstance(kv, str) or kv not in KV_NAMES:
+        raise ArtifactCorrupt(
+            f"edge.json: provenance.{BOARD}.kv is {shown(kv)}, expected one of {', '.join(KV_NAMES)}; "
+            "export the artifact again"
+        )
+    return kv
 
 
 def immovable(spec: ModelSpec, groups: Iterable[KvGroup]) -> str:

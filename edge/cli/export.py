@@ -10,9 +10,13 @@ from typing import Any
 
 import click
 
+from edge.cli.export_board import board_export
 from edge.cli.extra import needs_exporter
 from edge.cli.fidelity import fidelity_rows
+from edge.cli.options import BoardName
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
+from edge.cli.plan_board import print_choice
+from edge.cli.plan_table import board_text
 from edge.cli.progress import ByteBar
 from edge.errors import InvalidArgument
 
@@ -30,16 +34,13 @@ from edge.errors import InvalidArgument
 @click.option(
     "--weights",
     type=click.Choice(["int4", "int8", "fp16", "fp32"]),
-    default="int4",
-    show_default=True,
-    help="How weights are stored: int4 is the smallest and the fastest, fp32 the exact one.",
+    help="How weights are stored: int4 is the smallest and the fastest, fp32 the exact one.  "
+    "[default: int4; with --board, the closest that fits]",
 )
 @click.option(
     "--block",
     type=click.Choice(["32", "64", "128"]),
-    default="32",
-    show_default=True,
-    help="Weights that share a scale: fewer are closer to the source, more are smaller.",
+    help="Weights that share a scale: fewer are closer to the source, more are smaller.  [default: 32]",
 )
 @click.option(
     "--zero-points/--no-zero-points",
@@ -57,7 +58,21 @@ from edge.errors import InvalidArgument
     "--kv",
     type=click.Choice(["fp32", "int8", "int4"]),
     help="What --engine onnxruntime keeps of the conversation: int8 is a quarter of the memory, faster answers and "
-    "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv.  [default: fp32]",
+    "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv; with --board this is what "
+    "a load then takes.  [default: fp32; with --board, what fits]",
+)
+@click.option(
+    "--board",
+    type=BoardName(this=True),
+    metavar="NAME",
+    help="Choose what fits that board with its reserve (edge boards; this: the machine at hand). What is given beside "
+    "it stays as it is, and is checked.",
+)
+@click.option(
+    "--context", type=int, metavar="N", help="Tokens that --board is to leave room for.  [default: 8192]"
+)
+@click.option(
+    "--sessions", type=int, metavar="N", help="Conversations at once that --board is to hold.  [default: 1]"
 )
 @click.option(
     "--method",
@@ -109,11 +124,14 @@ from edge.errors import InvalidArgument
 def command(
     source: str,
     out: Path | None,
-    weights: str,
-    block: str,
+    weights: str | None,
+    block: str | None,
     zero_points: bool,
     engine: str | None,
     kv: str | None,
+    board: str | None,
+    context: int | None,
+    sessions: int | None,
     method: str | None,
     effort: str,
     bits: float | None,
@@ -139,23 +157,51 @@ def command(
       edge export model.gguf --size 900MB --effort best
       edge export model-q8_0.gguf --keep
       edge export model.gguf --engine onnxruntime --kv int8
+      edge export model.gguf --board jetson-orin-nano-super-8gb --context 16384
     """
     if not source:
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
-    target = out if out is not None else default_output(source, _kind(weights, bits, size))
+    chosen: dict[str, Any] = {
+        "weights": weights or "int4",
+        "block": int(block or 32),
+        "zero_points": zero_points,
+        "engine": engine,
+        "kv": kv,
+        "bits": bits,
+        "size": size,
+    }
+    if board is None:
+        for name, value in (("--context", context), ("--sessions", sessions)):
+            if value is not None:
+                raise InvalidArgument(
+                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is loaded"
+                )
+    planned = None
+    if board is not None:
+        given = {
+            "weights": weights,
+            "block": int(block) if block else None,
+            "zero_points": zero_points,
+            "engine": engine,
+            "kv": kv,
+            "bits": bits,
+            "size": size,
+            "typed": bool(keep) or method in ("rtn", "hqq"),
+        }
+        planned = board_export(source, board, context, sessions or 1, given)
+        chosen = {**dict.fromkeys(("kv", "bits", "size")), **planned.options, "board": planned.record}
+        if not (quiet or as_json):
+            print_choice(planned.choice)
+            click.echo()
+    kind = _kind(chosen.get("weights") or "int4", chosen["bits"], chosen["size"])
+    target = out if out is not None else default_output(source, kind)
     with ByteBar("export", 0, quiet=quiet) as bar:
         report = _run_export(
             source,
             target,
-            weights=weights,
-            block=int(block),
-            zero_points=zero_points,
-            engine=engine,
-            kv=kv,
+            **chosen,
             method=method,
             effort=effort,
-            bits=bits,
-            size=size,
             calibration=calibration,
             keep=keep,
             restart=restart,
@@ -206,6 +252,7 @@ def _print_report(report: dict[str, Any]) -> None:
                 else []
             ),
             ("engine", str(report["engine"])),
+            *([("for", board_text(report["board"]))] if report.get("board") else []),
             *([("KV", str(report["kv"]))] if report["kv"] else []),
             ("size", size(report["file_bytes"])),
             ("bits per weight", f"{report['bits_per_weight']:.2f}"),

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from edge.artifact import MANIFEST, Artifact, Variant, open_artifact
+from edge.artifact.kv import BOARD
 from edge.cli.fidelity import fidelity_rows, stored_fidelity
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
+from edge.cli.plan_table import board_text
 
 
 @click.command("inspect")
@@ -98,7 +100,15 @@ def _print_summary(artifact: Artifact) -> None:
     print_table(rows)
     if manifest.provenance:
         click.echo()
-        print_table([("came from", ""), *((key, _flat(value)) for key, value in manifest.provenance.items())])
+        print_table(
+            [
+                ("came from", ""),
+                *(
+                    (key, board_text(value) if key == BOARD else _flat(value))
+                    for key, value in manifest.provenance.items()
+                ),
+            ]
+        )
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:

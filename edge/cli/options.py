@@ -71,9 +71,12 @@ class SessionName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class BoardName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """The name of a board, which completes to those there are."""
+    """The name of a board, which completes to those there are; with `this` to the word for the machine at hand too."""
 
     name = "board"
+
+    def __init__(self, this: bool = False) -> None:
+        self._this = this
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -82,7 +85,11 @@ class BoardName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         import boards
 
         found = [profile for profile in boards.profiles() if profile.name.startswith(incomplete)]
-        return [CompletionItem(profile.name, help=profile.title) for profile in found]
+        here = [CompletionItem("this", help="the machine at hand")]
+        return [
+            *(here if self._this and "this".startswith(incomplete) else ()),
+            *(CompletionItem(profile.name, help=profile.title) for profile in found),
+        ]
 
 
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())

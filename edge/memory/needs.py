@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass, replace
 
-from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, stored_kv_type
+from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, planned_kv, stored_kv_type
 from edge.artifact.pages import KV_NAMES
 
 CHUNK = 128
@@ -28,21 +28,52 @@ class Needs:
     """All of them, with the engine's copies: weights that are mapped and dropped are read again for every token."""
     engine: str
     groups: tuple[KvGroup, ...]
+    read: int = 0
+    """Of the weights as they are stored, what one decoded token reads."""
 
     @classmethod
-    def of(cls, spec: ModelSpec, weights: int, kind: str, engine: str, kv: str | None = None) -> Needs:
-        """Of `weights` bytes stored as `kind` (int4, int8, fp16, fp32).
+    def of(
+        cls,
+        spec: ModelSpec,
+        weights: int,
+        kind: str,
+        engine: str,
+        kv: str | None = None,
+        *,
+        read: int | None = None,
+        on_card: bool = False,
+    ) -> Needs:
+        """Of `weights` bytes stored as `kind` (int4, int8, fp16, fp32), of which a token reads `read`: None is all.
 
-        KV is of type `kv` (float32, float16, int8, int4), or the engine's default.
+        KV is of type `kv` (float32, float16, int8, int4), or the engine's default. `on_card`: in the memory of a GPU,
+        where stock operators are taken to hold no copies, since those were measured on CPUs.
         """
-        copies = 0 if engine == "cpu" else _stock_copies(spec, weights, kind)
-        return cls(spec=spec, weights=weights + copies, engine=engine, groups=kv_groups(spec, engine, kv))
+        copies = 0 if engine == "cpu" or on_card else _stock_copies(spec, weights, kind)
+        return cls(
+            spec=spec,
+            weights=weights + copies,
+            engine=engine,
+            groups=kv_groups(spec, engine, kv),
+            read=weights if read is None else read,
+        )
 
     @classmethod
-    def of_artifact(cls, manifest: Manifest, engine: str, kv: str | None = None) -> Needs:
-        """Of an artifact's weights on `engine`; without `kv` what the artifact has, or else the engine's default."""
-        kv = kv or stored_kv_type(manifest, engine)
-        return cls.of(manifest.spec, manifest.weight_bytes, str(manifest.recipe.get("weights")), engine, kv)
+    def of_artifact(
+        cls, manifest: Manifest, engine: str, kv: str | None = None, *, on_card: bool = False
+    ) -> Needs:
+        """Of an artifact's weights on `engine`.
+
+        Without `kv` it is what the artifact has or was planned with, or else the engine's default.
+        """
+        return cls.of(
+            manifest.spec,
+            manifest.weight_bytes,
+            str(manifest.recipe.get("weights")),
+            engine,
+            kv or stored_kv_type(manifest, engine) or KV_NAMES.get(planned_kv(manifest) or ""),
+            read=manifest.decode_bytes,
+            on_card=on_card,
+        )
 
     def with_kv(self, kind: str) -> Needs:
         """The same with KV of another type."""

@@ -62,10 +62,12 @@ def make_plan(
     context: int | None = None,
     sessions: int = 1,
     prefix_cache: int | None = None,
+    reserve: int | None = None,
 ) -> Plan:
     """The plan for `context` tokens, by default as many as fit, and the least that is worth it where none do.
 
     The prefix cache has `prefix_cache` bytes; None gives it one conversation's KV, as far as nothing else wants it.
+    `reserve` bytes are left to the system; None is a twentieth of `available`, from 32 to 512 MiB.
 
     Raises:
         InvalidArgument: `context` is not from 1 to the model's, `sessions` or `available` below 1.
@@ -75,7 +77,7 @@ def make_plan(
         context = _whole("context", context, longest, f"this model takes from 1 to {longest} tokens")
     sessions = _whole("sessions", sessions, _MOST_SESSIONS, f"give 1 or more, at most {_MOST_SESSIONS}")
     available = checked_memory(available)
-    reserve = min(_MOST_RESERVE, max(_LEAST_RESERVE, available // _RESERVE_PART))
+    reserve = own_reserve(available) if reserve is None else reserve
     prefix = 0 if prefix_cache is None else checked_bytes("prefix_cache", prefix_cache)
     most = largest_context(needs, available - needs.weights - needs.runtime - reserve - prefix, sessions)
     chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
@@ -98,6 +100,11 @@ def make_plan(
         required=required,
         max_context=most,
     )
+
+
+def own_reserve(available: int) -> int:
+    """Bytes that are left to the system where no board says how many."""
+    return min(_MOST_RESERVE, max(_LEAST_RESERVE, available // _RESERVE_PART))
 
 
 def checked_memory(memory: object) -> int:

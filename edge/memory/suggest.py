@@ -101,6 +101,7 @@ def _plan(
         context or plan.context,
         sessions or plan.sessions,
         plan.required.prefix_cache,
+        plan.required.reserve,
     )
 
 

@@ -3,20 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from edge.artifact import ModelSpec
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 """Smallest first."""
+MIXED = "mixed"
+"""Each matrix with bits and block of its own."""
 _FLOAT_BYTES = {"fp16": 2, "fp32": 4}
 # The CPU kernels' layout: 16 rows a panel, panels on cache lines, float16 scales.
 _PANEL, _LINE, _SCALE = 16, 64, 2
+# Stock operators have float32 scales.
+_STOCK_SCALE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """How weights are stored: all of a type, or where `weights` is MIXED with `bits` each on the average."""
+
+    weights: str
+    block: int = 32
+    zero_points: bool = False
+    bits: float | None = None
+    engine: str = "cpu"
+    """Whose layout: panels with float16 scales on the cpu engine, else those of stock operators."""
+
+    def total(self, spec: ModelSpec) -> int:
+        """Bytes of all weights; biases and norms in float32."""
+        every = list(matrices(spec))
+        vectors = spec.parameters - sum(rows * inputs for rows, inputs in every)
+        return 4 * vectors + sum(self.matrix(rows, inputs) for rows, inputs in every)
+
+    def read(self, spec: ModelSpec) -> int:
+        """Bytes that one decoded token reads: of an embedding that is not also the head a row, which is left out."""
+        return self.total(spec) - (0 if spec.tied else self.matrix(spec.vocab_size, spec.hidden_size))
+
+    def matrix(self, rows: int, inputs: int) -> int:
+        """Bytes of a matrix."""
+        if self.weights == MIXED:
+            assert self.bits is not None
+            return int(rows * inputs * self.bits / 8)
+        if self.weights in _FLOAT_BYTES:
+            return rows * inputs * _FLOAT_BYTES[self.weights]
+        blocks, bits = -(-inputs // self.block), int(self.weights.removeprefix("int"))
+        if self.engine != "cpu":
+            zeros = rows * -(-blocks * bits // 8) if self.zero_points else 0
+            return rows * blocks * (self.block * bits // 8 + _STOCK_SCALE) + zeros
+        zeros = _PANEL * blocks * bits // 8 if self.zero_points else 0
+        panel = _PANEL * blocks * (self.block * bits // 8 + _SCALE) + zeros
+        return -(-rows // _PANEL) * (-(-panel // _LINE) * _LINE)
 
 
 def weight_bytes(spec: ModelSpec, weights: str, block: int = 32) -> int:
     """Bytes of all weights as the `cpu` engine keeps int4 and int8 ones, or as floats; biases and norms in float32."""
-    vectors = spec.parameters - sum(rows * inputs for rows, inputs in matrices(spec))
-    return 4 * vectors + sum(_matrix(rows, inputs, weights, block) for rows, inputs in matrices(spec))
+    return Stored(weights=weights, block=block).total(spec)
 
 
 def engine_for(weights: str) -> str:
@@ -31,11 +72,3 @@ def matrices(spec: ModelSpec) -> Iterator[tuple[int, int]]:
     for _ in range(spec.layers):
         yield from ((q + 2 * kv, hidden), (hidden, q), (inner, hidden), (inner, hidden), (hidden, inner))
     yield from [(spec.vocab_size, hidden)] * (1 if spec.tied else 2)
-
-
-def _matrix(rows: int, inputs: int, weights: str, block: int) -> int:
-    if weights in _FLOAT_BYTES:
-        return rows * inputs * _FLOAT_BYTES[weights]
-    blocks = -(-inputs // block)
-    panel = _PANEL * blocks * (block * int(weights.removeprefix("int")) // 8 + _SCALE)
-    return -(-rows // _PANEL) * (-(-panel // _LINE) * _LINE)

@@ -1,7 +1,8 @@
-"""read_spec: what a decoder is made of, from its config alone."""
+"""describe, read_spec: what a checkpoint is made of, from its config alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.artifact import ModelSpec
@@ -16,8 +17,24 @@ from export.checkpoint.packed import packing_from_config
 ACCEPTED = "a config.json or its folder, a .gguf file, or a hub id: org/name or org/name@revision"
 
 
+@dataclass(frozen=True)
+class Described:
+    """A checkpoint as its config describes it."""
+
+    spec: ModelSpec
+    bits: float | None = None
+    """Bits a weight where it is a file that is quantized; None where that is not known, or of no matter."""
+    codes: int | None = None
+    """Bits of the codes that most matrices have and an artifact can hold as they are; None where there are none."""
+
+
 def read_spec(source: str | Path) -> ModelSpec:
-    """The ModelSpec of a config.json, a folder with one, a GGUF file or a hub id; weights need not be there.
+    """The ModelSpec of what `describe` describes."""
+    return describe(source).spec
+
+
+def describe(source: str | Path) -> Described:
+    """A config.json, a folder with one, a GGUF file or a hub id; weights need not be there.
 
     Of a hub id config.json is fetched and nothing else.
 
@@ -43,15 +60,23 @@ def read_spec(source: str | Path) -> ModelSpec:
     return _from_config(read_config(download(match[1], match[2], lambda *_: None, ["config.json"])))
 
 
-def _from_config(config: dict[str, object]) -> ModelSpec:
+def _from_config(config: dict[str, object]) -> Described:
     family = family_for_model_type(Fields("config.json", config).text("model_type"))
-    packing_from_config(config)  # refuses what an export would
-    return family.spec_from_config(config)
+    packing = packing_from_config(config)  # refuses what an export would
+    codes = packing.kept_bits if packing else None
+    return Described(family.spec_from_config(config), None if codes is None else float(codes), codes)
 
 
-def _from_gguf(path: Path) -> ModelSpec:
+def _from_gguf(path: Path) -> Described:
+    from export.checkpoint.gguf_codes import GRIDS
     from export.checkpoint.gguf_file import read_gguf
 
     gguf = read_gguf(path)
     family = family_for_gguf(Fields(str(path), gguf.metadata).text("general.architecture"))
-    return family.spec_from_gguf(gguf.metadata, gguf.tensors)
+    spec = family.spec_from_gguf(gguf.metadata, gguf.tensors)
+    by_kind: dict[str, int] = {}
+    for tensor in gguf.tensors.values():
+        by_kind[tensor.dtype] = by_kind.get(tensor.dtype, 0) + tensor.nbytes
+    most = max(by_kind, key=lambda kind: by_kind[kind], default="")
+    grid = GRIDS.get(most)
+    return Described(spec, 8 * sum(by_kind.values()) / spec.parameters, grid.bits if grid else None)

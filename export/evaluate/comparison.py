@@ -12,10 +12,11 @@ from tokenizers import Tokenizer
 
 from edge.artifact import FIDELITY, Artifact, ModelSpec, open_artifact
 from edge.errors import InvalidArgument, StorageError
-from export.artifact_run import CHUNK, ArtifactRun, log_probabilities
+from export.artifact_run import ArtifactRun
 from export.checkpoint import Checkpoint, open_checkpoint
 from export.evaluate.divergence import Divergence, log_softmax
 from export.evaluate.layer_errors import LinearError, layer_errors
+from export.evaluate.log_probabilities import CHUNK, log_probabilities
 from export.evaluate.report import PAGE, FidelityReport
 from export.evaluate.store import store_report
 from export.evaluate.text import ANSWER, QUESTIONS, WINDOW, EvaluationText

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact, ModelSpec, Variant, kv_groups, stored_kv_type
+from edge.artifact import Artifact, ModelSpec, Variant, kv_groups, planned_kv, stored_kv_type
 from edge.artifact.kv import STATIC_KV_BITS, static_kv_width
 from edge.artifact.pages import KV_NAMES
 from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, InvalidArgument
@@ -90,7 +90,9 @@ class OnnxRuntimeEngine:
 
     @classmethod
     def kv_type(cls, kv: str | None, artifact: Artifact) -> str:
-        """The type of keys and values that goes by the name `kv`; None is what the artifact has, or else the default.
+        """The type of keys and values that goes by the name `kv`.
+
+        None is what the artifact has, or was planned with for its board, or else the default.
 
         Raises:
             InvalidArgument: there is none.
@@ -99,7 +101,10 @@ class OnnxRuntimeEngine:
         if kv is not None and kv not in KV_NAMES:
             raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
         stored = stored_kv_type(artifact.manifest, cls.name)
-        chosen = (stored or cls.kv_types[0]) if kv is None else KV_NAMES[kv]
+        if kv is None:
+            chosen = stored or KV_NAMES.get(planned_kv(artifact.manifest) or "") or cls.kv_types[0]
+        else:
+            chosen = KV_NAMES[kv]
         if chosen not in cls.kv_types:
             able = ", ".join(name for name, kind in KV_NAMES.items() if kind in cls.kv_types)
             raise EngineError(

@@ -85,7 +85,12 @@ class ToyArtifact:
 
     @property
     def manifest(self) -> SimpleNamespace:
-        return SimpleNamespace(weight_bytes=self.weight_bytes, spec=self.spec, recipe={"weights": "int4"})
+        return SimpleNamespace(
+            weight_bytes=self.weight_bytes,
+            decode_bytes=self.weight_bytes,
+            spec=self.spec,
+            recipe={"weights": "int4"},
+        )
 
     @property
     def spec(self) -> ModelSpec:

@@ -51,6 +51,11 @@ class AwqPacking:
         bits_of(fields, ("bits", "w_bit"), (BITS,))
         return cls(group_size_of(fields, ("group_size", "q_group_size")))
 
+    @property
+    def kept_bits(self) -> int:
+        """See `Packing.kept_bits`."""
+        return BITS
+
     def tensor(self, module: str, parts: Parts) -> AwqTensor:
         """The matrix `module`; TensorError and CheckpointCorrupt where its parts do not go together."""
         codes = matrix(module, parts, "qweight", WORDS)

@@ -99,6 +99,13 @@ class CompressedTensorsPacking:
             raise refuse(fields, "config_groups quantizes no weights")
         return cls(known)
 
+    @property
+    def kept_bits(self) -> int | None:
+        """See `Packing.kept_bits`."""
+        if any(scheme.reordered for scheme in self.schemes):
+            return None
+        return max(scheme.bits for scheme in self.schemes)
+
     def tensor(self, module: str, parts: Parts) -> CompressedTensor:
         """The matrix `module`; TensorError and CheckpointCorrupt where its parts do not go together."""
         words = matrix(module, parts, "weight_packed", WORDS)

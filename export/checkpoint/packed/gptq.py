@@ -76,6 +76,11 @@ class GptqPacking:
             reordered=fields.flag("desc_act", False),
         )
 
+    @property
+    def kept_bits(self) -> int | None:
+        """See `Packing.kept_bits`."""
+        return None if self.reordered else self.bits
+
     def tensor(self, module: str, parts: Parts) -> GptqTensor:
         """The matrix `module`; TensorError and CheckpointCorrupt where its parts do not go together."""
         codes = matrix(module, parts, "qweight", WORDS)

@@ -25,6 +25,10 @@ class Packing(Protocol):
     PARTS: ClassVar[tuple[str, ...]]
     """Last parts of the names of what a matrix is made of; the first is the codes."""
 
+    @property
+    def kept_bits(self) -> int | None:
+        """Bits of codes that an artifact can hold as they are; None where inputs of a group are not neighbours."""
+
     def tensor(self, module: str, parts: Parts) -> PackedTensor:
         """The matrix of `module`.
 

@@ -41,6 +41,7 @@ REPORT: dict[str, Any] = {
         "perplexity": 22.0,
         "reference_perplexity": 20.0,
     },
+    "board": None,
     "note": "",
 }
 TABLE = """\

@@ -46,7 +46,12 @@ def test_every_command_has_help_with_an_example(run_edge: Run, name: str) -> Non
 
 def test_the_table_names_every_command_and_no_other() -> None:
     shared = {"__init__", "main", "exits", "output", "options", "extra", "progress", "stream", "editor"} | {
-        "fidelity"
+        "fidelity",
+        "plan_board",
+        "plan_table",
+        "planned_source",
+        "export_board",
+        "written",
     }
     files = {path.stem for path in (ROOT / "edge/cli").glob("*.py")}
     assert {name for name, _ in COMMANDS} == files - shared
