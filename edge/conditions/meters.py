@@ -15,6 +15,7 @@ _CLOSED = (
     "RAPL: {} is for root only, since what it tells can give secrets away; to measure until the next start: "
     "sudo chmod o+r {}"
 )
+_GARBAGE = "RAPL: {} is no count of microjoules"
 _NONE = "the system shows no power monitor: no INA3221, no RAPL, no NVML"
 
 Cards = Sequence[Reading]
@@ -64,9 +65,12 @@ def _of_rails(there: Rails) -> Meter:
 def _of_processors(files: SystemFiles) -> tuple[list[Meter], tuple[str, ...]]:
     """RAPL: a package that cannot be read leaves all of it out, since a part is no whole."""
     there = counters(files)
-    shut = [counter for counter in there if counter.microjoules(files) is None]
-    if shut:
-        return [], (_CLOSED.format(f"/{shut[0].file}", "/sys/class/powercap/intel-rapl:*/energy_uj"),)
+    for counter in there:
+        asked = SystemFiles(files.root)
+        if counter.microjoules(asked) is None:
+            # A file that cannot be opened is remembered, one that says something else is not.
+            why = _CLOSED if asked.unreadable else _GARBAGE
+            return [], (why.format(f"/{counter.file}", "/sys/class/powercap/intel-rapl:*/energy_uj"),)
     if not there:
         return [], ()
     parts = {counter: Counter(1e-6, counter.most) for counter in there}

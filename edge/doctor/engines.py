@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from boards.board import sm_version
 from boards.detection import Detection
@@ -10,7 +11,9 @@ from boards.files import SystemFiles
 from boards.tegra import is_tegra
 from edge.doctor.finding import Finding, State, because_and_next
 from edge.doctor.software import Software
-from runtimes.trial import Trial
+
+if TYPE_CHECKING:
+    from runtimes.trial import Trial
 
 _NO_CARD = "not for this machine: no NVIDIA GPU"
 _NOT_YET = "not usable: this version of Edgewise computes on the CPU only"
@@ -21,9 +24,9 @@ _OLDEST_TENSORRT = 10
 
 def engines(software: Software) -> Iterator[Finding]:
     """Those that Edgewise has. One that works is enough; what works for none is a problem of each."""
-    works = any(isinstance(tried, Trial) for tried in software.engines.values())
+    works = any(not isinstance(tried, str) for tried in software.engines.values())
     for name, tried in software.engines.items():
-        yield _working(name, tried) if isinstance(tried, Trial) else _broken(name, tried, works)
+        yield _broken(name, tried, works) if isinstance(tried, str) else _working(name, tried)
 
 
 def accelerators(found: Detection, files: SystemFiles, software: Software) -> Iterator[Finding]:
@@ -58,7 +61,7 @@ def _broken(name: str, why: str, other_works: bool) -> Finding:
 
 def _cuda(gpu: bool, software: Software) -> Finding:
     listed = any(
-        isinstance(tried, Trial) and "CUDAExecutionProvider" in tried.providers
+        not isinstance(tried, str) and "CUDAExecutionProvider" in tried.providers
         for tried in software.engines.values()
     )
     facts = {"usable": False, "listed": listed}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from boards.detection import Detection
 from edge.doctor.finding import Finding
 from edge.doctor.software import Software
-from runtimes.trial import Trial
 
 _PLAIN = "plain"
 
@@ -13,7 +12,7 @@ _PLAIN = "plain"
 def instruction_sets(found: Detection, software: Software) -> Finding:
     """Of the CPU, as the kernel lists them, and of the kernels."""
     tried = software.engines.get("cpu")
-    isa = tried.isa if isinstance(tried, Trial) else ""
+    isa = tried.isa if tried is not None and not isinstance(tried, str) else ""
     facts = {"cpu": list(found.cpu.features), "arch": found.cpu.arch or None, "kernels": isa or None}
     text = f"{found.cpu.arch or 'unknown'}: {' '.join(found.cpu.features) or 'none that matter here'}"
     if isa:

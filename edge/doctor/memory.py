@@ -64,4 +64,4 @@ def _limits(here: Memory) -> str:
 def _gib(nbytes: int) -> str:
     if not nbytes:
         return "none"
-    return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB // 10 else f"{nbytes / _MIB:.0f} MiB"
+    return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB else f"{nbytes / _MIB:.0f} MiB"

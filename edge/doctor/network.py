@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from boards.files import system_text
-from runtimes.onnxruntime.telemetry import can_report, is_silenced
 
 # What Python says before it does it.
 _EVENTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
@@ -52,7 +51,15 @@ def watching() -> Iterator[Network]:
         _watched.remove(network)
         after = _internet_sockets()
         network.sockets = None if before is None or after is None else len(after - before)
-        network.reports, network.silenced = can_report(), is_silenced()
+        _ask_onnxruntime(network)
+
+
+def _ask_onnxruntime(network: Network) -> None:
+    try:
+        from runtimes.onnxruntime.telemetry import can_report, is_silenced
+    except Exception:  # where numpy is missing or broken there are no engines, and nothing to report
+        return
+    network.reports, network.silenced = can_report(), is_silenced()
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:

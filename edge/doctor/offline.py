@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edge.doctor.finding import Finding
 from edge.doctor.software import Software
-from runtimes.onnxruntime.telemetry import VARIABLE
 
+# As in runtimes.onnxruntime.telemetry, which cannot be imported where numpy is missing.
+VARIABLE = "ORT_DISABLE_TELEMETRY"
 _WATCHED = "while the engines were loaded and tried"
 
 

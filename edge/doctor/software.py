@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from edge.doctor.network import Network, watching
 from edge.errors import EdgeError
 from edge.version import VERSION
-from runtimes.select import ENGINES
-from runtimes.trial import Trial, try_engine
+
+if TYPE_CHECKING:
+    from runtimes.trial import Trial
 
 OLDEST_PYTHON = (3, 10)
+# Spelled out: the engines themselves cannot be imported where numpy is missing.
+ENGINES = ("cpu", "onnxruntime")
 # Without these no prompt becomes tokens and no answer text.
 _NEEDED = ("numpy", "tokenizers", "jinja2")
 _SHOWN = (*_NEEDED, "onnxruntime", "onnxruntime-gpu", "nvidia-ml-py", "onnx")
@@ -68,6 +72,8 @@ def installed() -> Software:
 
 def _tried(name: str) -> Trial | str:
     try:
+        from runtimes.trial import try_engine
+
         return try_engine(name)
     except EdgeError as e:
         return str(e)

@@ -179,10 +179,9 @@ def test_in_a_container_the_power_mode_is_raised_outside(tmp_path: Path) -> None
         (
             {**trees.PC, **sensors.PC, **sensors.rapl("package-0", 0), "sys/class/powercap/intel-rapl:0/energy_uj": ""},
             "energy",
-            "note",
-            "not measured here: RAPL: /sys/class/powercap/intel-rapl:0/energy_uj is for root only, since what it tells "
-            "can give secrets away",
-            "to measure until the next start: sudo chmod o+r /sys/class/powercap/intel-rapl:*/energy_uj",
+            "ok",
+            "not measured here: RAPL: /sys/class/powercap/intel-rapl:0/energy_uj is no count of microjoules",
+            "",
         ),
         (
             {**trees.ORIN_NANO, "etc/nv_tegra_release": trees.release("38.2.0")},
@@ -291,6 +290,16 @@ def test_everything_is_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     root = plant(tmp_path, SYSTEM)
     monkeypatch.setattr(Path, "open", refusing(code, *NAMES))
     check_told(examined(root))
+
+
+def test_energy_for_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = plant(tmp_path, {**trees.PC, **sensors.PC})
+    monkeypatch.setattr(Path, "open", refusing(errno.EACCES, "energy_uj"))
+    [found] = [finding for finding in examined(root) if finding.name == "energy"]
+    assert (found.state, found.next) == (
+        "note",
+        "to measure until the next start: sudo chmod o+r /sys/class/powercap/intel-rapl:*/energy_uj",
+    )
 
 
 def test_an_empty_root(tmp_path: Path) -> None:
