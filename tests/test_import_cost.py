@@ -35,7 +35,7 @@ SLOW = {"numpy", "tokenizers", "jinja2", "tqdm", "prompt_toolkit"}
             HEAVY | ENGINES | SLOW - {"tqdm"} | {"edge.doctor", "edge.conditions"},
         ),
         (
-            "from edge.doctor.checkup import checkup; [next(found) for found in [checkup(disk=False)] for _ in range(9)]",
+            "from edge.doctor.checkup import checkup; found = checkup(disk=False); [next(found) for _ in range(9)]",
             HEAVY | ENGINES | SLOW | {"runtimes"},
         ),
         ("from edge.cli.main import main; main(['run', '--help'])", HEAVY | ENGINES | SLOW),

@@ -87,6 +87,11 @@ def test_a_machine(look: Look, name: str) -> None:
     assert code == (1 if name == "nothing-installed" else 0)
 
 
+def test_the_documentation_has_the_same(look: Look) -> None:
+    page = (Path(checkup.__file__).parents[2] / "docs/doctor.md").read_text(encoding="utf-8")
+    assert f"```text\n{look(*MACHINES['orin-nano-15w'])[1]}```" in page
+
+
 def test_json(look: Look) -> None:
     code, out = look(*MACHINES["orin-nano-15w"], "--json")
     report = json.loads(out)
