@@ -14,7 +14,7 @@ from edge.doctor.engines import accelerators, engines
 from edge.doctor.finding import Finding
 from edge.doctor.heat import cpu_clocks, temperature
 from edge.doctor.isa import instruction_sets
-from edge.doctor.machine import board, files_not_usable, system
+from edge.doctor.machine import files_not_usable, system, which_board
 from edge.doctor.memory import memory, swap
 from edge.doctor.offline import offline
 from edge.doctor.power import power_meter, power_mode
@@ -38,7 +38,7 @@ def checkup(
     """
     files, found = SystemFiles(root), boards.detect(root)
     cards = Cards() if root == _ROOT and not is_tegra(files) else None
-    yield board(found, files)
+    yield which_board(found, files)
     yield system(found, files)
     yield power_mode(found, files)
     yield cpu_clocks(found, files)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import boards
 from boards.detection import Detection
 from boards.files import SystemFiles, printable
 from boards.tegra import KERNEL, is_tegra
 from edge.doctor.finding import Finding, because_and_next
 
 
-def board(found: Detection, files: SystemFiles) -> Finding:
+def which_board(found: Detection, files: SystemFiles) -> Finding:
     """Which one it is, and who says so."""
     facts = {"name": found.board.name, "known": found.known, "decided_by": found.decided_by or None}
     if found.known:
@@ -59,7 +60,7 @@ def system(found: Detection, files: SystemFiles) -> Finding:
 
 
 def files_not_usable(found: Detection) -> Iterator[Finding]:
-    """Contradictions between files, and files that do not tell what they should."""
+    """Contradictions between files, profiles of the user's that are none, and files that do not tell what they should."""
     for conflict in found.conflicts:
         yield Finding(
             "contradiction",
@@ -67,5 +68,8 @@ def files_not_usable(found: Detection) -> Iterator[Finding]:
             f"{conflict.what}; {conflict.wins} is believed",
             "what each file says: edge boards show",
         )
+    for fault in boards.catalogue().faults.values():
+        text, step = because_and_next(str(fault))
+        yield Finding("profile", "note", f"left out: {text}", step or "correct the file: docs/boards.md")
     for file in found.unreadable:
         yield Finding("file", "note", f"{file.path} cannot be used: {file.why}", facts={"path": file.path})

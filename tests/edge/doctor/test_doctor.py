@@ -307,6 +307,14 @@ def test_energy_for_root_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def test_a_profile_of_the_users_that_is_none(tmp_path: Path, config_folder: Path) -> None:
+    (config_folder / "mine.toml").write_text('titel = "x"\n')
+    [found] = [finding for finding in examined(plant(tmp_path, trees.PC)) if finding.name == "profile"]
+    assert found.state == "note"
+    assert found.text == f"left out: {config_folder}/mine.toml, line 1: titel is unknown"
+    assert found.next.startswith("known here: title")
+
+
 def test_an_empty_root(tmp_path: Path) -> None:
     check_told(examined(tmp_path))
     check_told(examined(tmp_path / "none"))
