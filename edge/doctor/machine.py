@@ -60,7 +60,7 @@ def system(found: Detection, files: SystemFiles) -> Finding:
 
 
 def files_not_usable(found: Detection) -> Iterator[Finding]:
-    """Contradictions between files, profiles of the user's that are none, and files that do not tell what they should."""
+    """Contradictions, profiles of the user that are none, and files of the system that do not tell what they should."""
     for conflict in found.conflicts:
         yield Finding(
             "contradiction",
