@@ -250,3 +250,15 @@ def test_telemetry_is_off_before_onnxruntime_is_loaded(load: str) -> None:
             [sys.executable, "-c", program], env={**env, **chosen}, capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == chosen.get("ORT_DISABLE_TELEMETRY", "1")
+
+
+def test_nothing_is_left_in_the_home_of_who_runs_a_model(tmp_path: Path) -> None:
+    """An identifier and a queue of reports, where telemetry is on (from onnxruntime 1.29 on)."""
+    quiet = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "TF_BUILD", "GITHUB_ACTIONS")
+    env = {name: value for name, value in os.environ.items() if name not in quiet}
+    subprocess.run(
+        [sys.executable, "-c", "from runtimes.trial import try_engine; try_engine('onnxruntime')"],
+        env={**env, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []
