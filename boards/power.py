@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from boards.files import SystemFiles, number, printable
 
@@ -27,10 +28,19 @@ class PowerModes:
     source: str = ""
     contradiction: str = ""
     """What does not fit together between the state and the configuration."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """By name, the number that nvpmodel of this machine takes for it."""
 
 
 def power_modes(files: SystemFiles) -> PowerModes:
     """The modes of this machine; none where nvpmodel is not there."""
+    modes, found = _modes(files)
+    # Of two of one name the first.
+    return replace(found, numbers={name: number for number, name in reversed(modes.items())})
+
+
+def _modes(files: SystemFiles) -> tuple[dict[int, str], PowerModes]:
+    """(names by number, all but the numbers)."""
     text = files.text(CONFIGURATION)
     modes, default = _parse(text)
     if text.strip() and not modes:
@@ -38,28 +48,32 @@ def power_modes(files: SystemFiles) -> PowerModes:
     before = len(files.unreadable)
     state = files.text(STATE)
     if not modes:
-        return PowerModes()
+        return modes, PowerModes()
     names = tuple(dict.fromkeys(modes.values()))
     if len(files.unreadable) > before:
-        return PowerModes(names, None, "the current mode cannot be read", f"/{STATE}")
+        return modes, PowerModes(names, None, "the current mode cannot be read", f"/{STATE}")
     if not state.strip():
         if default in modes:
-            return PowerModes(names, modes[default], "the default; no other was chosen", f"/{CONFIGURATION}")
-        return PowerModes(names, None, "no mode was chosen, and there is no default", f"/{CONFIGURATION}")
+            return modes, PowerModes(
+                names, modes[default], "the default; no other was chosen", f"/{CONFIGURATION}"
+            )
+        return modes, PowerModes(
+            names, None, "no mode was chosen, and there is no default", f"/{CONFIGURATION}"
+        )
     stored = _STORED.search(state)
     if not stored:
         files.refuse(STATE, f"it says {printable(state)!r}, not 'pmode:0000'")
-        return PowerModes(names, None, "the current mode cannot be read", f"/{STATE}")
+        return modes, PowerModes(names, None, "the current mode cannot be read", f"/{STATE}")
     chosen = int(stored[1])
     if chosen not in modes:
-        return PowerModes(
+        return modes, PowerModes(
             names,
             None,
             f"mode number {chosen}",
             f"/{STATE}",
             f"mode number {chosen} is in use, and there is none of that number among {', '.join(names)}",
         )
-    return PowerModes(names, modes[chosen], f"mode number {chosen}, by its name", f"/{STATE}")
+    return modes, PowerModes(names, modes[chosen], f"mode number {chosen}, by its name", f"/{STATE}")
 
 
 def _parse(text: str) -> tuple[dict[int, str], int | None]:

@@ -41,6 +41,7 @@ LAZY = {
     ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.
     ("boards/gpu.py", "pynvml"),
+    ("boards/nvml.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
     # Calibration runs the model that is being exported.
     ("export/layerwise/session.py", "onnxruntime"),

@@ -30,6 +30,14 @@ SLOW = {"numpy", "tokenizers", "jinja2", "tqdm", "prompt_toolkit"}
             "from edge.cli.main import main; main(['boards']); main(['boards', 'show'])",
             HEAVY | ENGINES | SLOW,
         ),
+        (
+            "from edge.cli.main import main; import edge.cli.doctor; main(['doctor', '--help'])",
+            HEAVY | ENGINES | SLOW - {"tqdm"} | {"edge.doctor", "edge.conditions"},
+        ),
+        (
+            "from edge.doctor.checkup import checkup; found = checkup(disk=False); [next(found) for _ in range(9)]",
+            HEAVY | ENGINES | SLOW | {"runtimes"},
+        ),
         ("from edge.cli.main import main; main(['run', '--help'])", HEAVY | ENGINES | SLOW),
         ("from edge.cli.main import main; main(['chat', '--help'])", HEAVY | ENGINES | SLOW),
     ],

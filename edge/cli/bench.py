@@ -14,10 +14,13 @@ import click
 from edge.artifact import KvGroup, Manifest
 from edge.cli.options import artifact_argument, engine_options
 from edge.cli.output import output_options, print_json, print_table, remark, seconds, size
+from edge.conditions.words import condition_rows
 from edge.errors import InvalidArgument
 from edge.memory.usage import peak_rss_bytes
 
 if TYPE_CHECKING:
+    from edge.conditions.meters import Phases
+    from edge.conditions.recorder import Recorder
     from edge.model import Model
 
 
@@ -49,8 +52,9 @@ def command(
 ) -> None:
     """Measure prefill, decode and memory of an artifact on this machine.
 
-    Decoding is bound by memory: for every token all weights and the KV so far are read once. The last lines
-    show how fast this machine reads memory, measured just then, and how much of that decoding reached.
+    Decoding is bound by memory: for every token all weights and the KV so far are read once. It shows how fast this
+    machine reads memory, measured just then, and how much of that decoding reached. The last lines say under what
+    conditions: board, power mode, heat, whether it was throttled, and energy where the board measures it.
 
     \b
     Example:
@@ -65,7 +69,11 @@ def command(
         if value < least:
             raise InvalidArgument(f"{name} is {value}; give {least} or more")
     import edge
+    from edge.conditions.machine import machine_report
+    from edge.conditions.meters import Phases
+    from edge.conditions.recorder import Recorder
 
+    machine = machine_report()
     with edge.load(artifact, **loading) as model:
         if prompt_tokens + decode_tokens > model.engine.context:
             raise InvalidArgument(
@@ -73,32 +81,43 @@ def command(
                 f"of {model.engine.context}; lower --prompt-tokens or --decode-tokens"
             )
         done = []
-        for number in range(rounds + 1):
-            measured = _measure(model, prompt_tokens, decode_tokens, seed=number)
-            if number == 0:
-                continue  # the first run pays for pages not yet read
-            done.append(measured)
-            if not (quiet or as_json):
-                remark(
-                    f"round {number} of {rounds}: prefill {measured.prefill_tokens_per_s:.0f}, "
-                    f"decode {measured.decode_tokens_per_s:.1f} tokens/s"
-                )
+        with Recorder() as recorder:
+            for number in range(rounds + 1):
+                # The first run pays for pages not yet read.
+                phases = recorder.phases if number else Phases.none()
+                measured = _measure(model, prompt_tokens, decode_tokens, number, recorder, phases)
+                if number == 0:
+                    continue
+                done.append(measured)
+                if not (quiet or as_json):
+                    remark(
+                        f"round {number} of {rounds}: prefill {measured.prefill_tokens_per_s:.0f}, "
+                        f"decode {measured.decode_tokens_per_s:.1f} tokens/s"
+                    )
         report = _report(model, done, prompt_tokens, decode_tokens)
+        report["conditions"] = machine | recorder.report()
     if as_json:
         print_json(report)
     else:
         _print_report(report)
 
 
-def _measure(model: Model, prompt_tokens: int, decode_tokens: int, *, seed: int) -> Round:
+def _measure(
+    model: Model, prompt_tokens: int, decode_tokens: int, seed: int, recorder: Recorder, phases: Phases
+) -> Round:
     # Other tokens each round, so that nothing can be reused.
     prompt = random.Random(seed).choices(range(model.spec.vocab_size), k=prompt_tokens)
     # Private: what another round has read is of no use here.
     generation = model.generate(
         prompt, max_tokens=decode_tokens, temperature=0, ignore_eos=True, private=True
     )
-    for _ in generation.tokens():
+    start = recorder.mark()
+    tokens = generation.tokens()
+    next(tokens)
+    first = recorder.mark()  # between two tokens, which is not counted in their rates
+    for _ in tokens:
         pass
+    phases.add(start, first, recorder.mark(), prompt_tokens, decode_tokens - 1)
     timings = generation.timings
     return Round(
         timings.ttft_s, timings.prefill_tokens_per_s, timings.decode_tokens_per_s, generation.kv_bytes
@@ -169,5 +188,6 @@ def _print_report(report: dict[str, Any]) -> None:
             ("read per token", size(report["bytes_per_token"])),
             ("read bandwidth", f"{size(report['bandwidth_bytes_per_s'])}/s here, {threads}"),
             ("reached", f"{100 * report['bandwidth_fraction']:.0f}% of it while decoding"),
+            *condition_rows(report["conditions"]),
         ]
     )

@@ -24,6 +24,7 @@ COMMANDS = (
     ("inspect", "Show what an artifact is made of."),
     ("verify", "Check every file of an artifact against its hash."),
     ("boards", "Show what is known of boards, and which one this machine is."),
+    ("doctor", "Show what this machine is like, and what to do about it."),
     ("bench", "Measure the speed and memory of an artifact here."),
     ("completion", "Print the script that completes `edge` in your shell."),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,13 +59,30 @@ def command(
             remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)
         if as_json:
-            with closing(pieces(generation)) as stream:
-                deque(stream, maxlen=0)
-            print_json(run_report(model, generation))
+            print_json(_watched(model, generation))
             return
         print_answer(generation)
         if not quiet:
             remark(statistics(model, generation))
+
+
+def _watched(model: Model, generation: Generation) -> dict[str, Any]:
+    """Run `generation` to its end, under watch; what is printed of it."""
+    from edge.conditions.machine import machine_report
+    from edge.conditions.recorder import Recorder
+
+    machine = machine_report()
+    with Recorder() as recorder:
+        start, first, before = recorder.mark(), None, 0
+        with closing(pieces(generation)) as stream:
+            for _ in stream:
+                if first is None:
+                    first, before = recorder.mark(), len(generation.token_ids)
+        end = recorder.mark()
+        read = generation.prompt_tokens - generation.cached_tokens
+        decoded = len(generation.token_ids) - before if first is not None else 0
+        recorder.phases.add(start, end if first is None else first, end, read, decoded)
+    return run_report(model, generation) | {"conditions": machine | recorder.report()}
 
 
 def read_prompt() -> str:

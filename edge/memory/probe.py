@@ -11,6 +11,7 @@ from boards.cgroup import groups
 from boards.files import SystemFiles, number, printable, system_text
 from boards.gpu import Gpu, gpus_of
 from boards.proc import listed_sizes
+from boards.swap import swaps
 from boards.tegra import is_tegra
 
 
@@ -92,9 +93,6 @@ def _of_process(root: Path) -> Iterator[int]:
 def _swap(root: Path) -> tuple[int, int]:
     """What is free of (zram, swap on disks)."""
     free = [0, 0]
-    for line in system_text(root / "proc/swaps").splitlines()[1:]:
-        words = line.split()
-        size, used = (number(word) for word in words[2:4]) if len(words) >= 4 else (None, None)
-        if size is not None and used is not None:
-            free["zram" not in words[0]] += (size - used) * 1024
+    for swap in swaps(root):
+        free[not swap.zram] += swap.size - swap.used
     return free[0], free[1]

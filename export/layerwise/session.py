@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from edge.errors import EngineFailed, MissingExtra
+from runtimes.onnxruntime.telemetry import silence
 
 _ERRORS_ONLY = 3
 
@@ -55,12 +56,13 @@ def onnxruntime() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
+    silence()
     try:
         import onnxruntime as ort
     except ImportError as e:
         raise MissingExtra(
             f"the model has to be run for this, and onnxruntime is missing ({e}); pip install 'edgewise[cpu,export]'"
         ) from None
-    # Some builds report usage.
+    # Where another part of the process has loaded it before.
     ort.disable_telemetry_events()
     return ort

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.artifact import Artifact, Variant
 from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
+from runtimes.onnxruntime.telemetry import silence
 
 OLDEST = "1.23.2"
 InputShape = tuple[int | None, ...]
@@ -33,6 +34,7 @@ def onnxruntime() -> Any:
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
             "pip uninstall both, then install one: pip install 'edgewise[cpu]' or 'edgewise[gpu]'"
         )
+    silence()
     try:
         import onnxruntime as ort
     except ImportError as e:
@@ -40,7 +42,7 @@ def onnxruntime() -> Any:
             f"no engine is installed ({e}); install one: pip install 'edgewise[cpu]', or 'edgewise[gpu]' for CUDA"
         ) from None
     check_version(ort.__version__, OLDEST)
-    # Some builds of ONNX Runtime report usage: nothing leaves the board.
+    # Where another part of the process has loaded it before.
     ort.disable_telemetry_events()
     return ort
 

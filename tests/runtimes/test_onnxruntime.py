@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -222,3 +225,40 @@ def test_telemetry_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append(True))
     session.onnxruntime()
     assert calls == [True]
+
+
+@pytest.mark.parametrize(
+    "load", ["runtimes.onnxruntime.session", "export.layerwise.session"], ids=["runtime", "exporter"]
+)
+def test_telemetry_is_off_before_onnxruntime_is_loaded(load: str) -> None:
+    """Its libraries read the variable once, when they are loaded."""
+    program = (
+        "import builtins, importlib, os\n"
+        f"wanted = importlib.import_module({load!r})\n"
+        "real, seen = builtins.__import__, []\n"
+        "def watched(name, *args, **kwargs):\n"
+        "    if name == 'onnxruntime':\n"
+        "        seen.append(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "    return real(name, *args, **kwargs)\n"
+        "builtins.__import__ = watched\n"
+        "wanted.onnxruntime()\n"
+        "print(seen[0])"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for chosen in ({}, {"ORT_DISABLE_TELEMETRY": "0"}):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**env, **chosen}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == chosen.get("ORT_DISABLE_TELEMETRY", "1")
+
+
+def test_nothing_is_left_in_the_home_of_who_runs_a_model(tmp_path: Path) -> None:
+    """An identifier and a queue of reports, where telemetry is on (from onnxruntime 1.29 on)."""
+    quiet = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "TF_BUILD", "GITHUB_ACTIONS")
+    env = {name: value for name, value in os.environ.items() if name not in quiet}
+    subprocess.run(
+        [sys.executable, "-c", "from runtimes.trial import try_engine; try_engine('onnxruntime')"],
+        env={**env, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []

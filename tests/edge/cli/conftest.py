@@ -8,12 +8,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import boards
+from boards.survey import detect
 from edge.cli.main import main
+from edge.conditions import recorder
+from edge.conditions.recorder import Recorder
+from tests.boards import sensors, trees
 from tests.edge.cli.terminal import Terminal
 
 
@@ -40,6 +46,31 @@ def run_edge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Ended(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def be_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[trees.Files], Path]:
+    """Makes this machine the one that has these files; its root."""
+
+    def be(files: trees.Files) -> Path:
+        root = trees.plant(tmp_path / "root", files)
+        monkeypatch.setattr(boards, "detect", partial(detect, root))
+        monkeypatch.setattr(recorder, "Recorder", partial(Recorder, root))
+        return root
+
+    return be
+
+
+@pytest.fixture
+def on_an_orin(be_machine: Callable[[trees.Files], Path]) -> None:
+    """A Jetson that tells all that it can."""
+    be_machine({**trees.ORIN_NANO, **sensors.JETSON})
+
+
+@pytest.fixture
+def on_a_bare_machine(be_machine: Callable[[trees.Files], Path]) -> None:
+    """One that tells nothing."""
+    be_machine({})
 
 
 @pytest.fixture

@@ -40,7 +40,28 @@ def test_json(run_edge: Run, tiny_artifact: Path) -> None:
     )
 
 
-def test_the_table_and_the_rounds(run_edge: Run, tiny_artifact: Path) -> None:
+def test_under_what_conditions(run_edge: Run, tiny_artifact: Path, on_an_orin: None) -> None:
+    report = run_edge("bench", tiny_artifact, *SMALL, "--json").json["conditions"]
+    assert (report["board"], report["power_mode"]) == ("jetson-orin-nano-super-8gb", "MAXN_SUPER")
+    assert report["temperature_c"] == {
+        "start": 50.125,
+        "end": 50.125,
+        "highest": 50.125,
+        "zone": "gpu-thermal",
+    }
+    assert (report["throttled"], report["fault"], report["energy_missing"]) == (False, "", [])
+    [energy] = report["energy"]
+    # 7.524 W all the time, whatever time it took.
+    assert energy["decode_watts"] == pytest.approx(5.016 * 1.5)
+    assert energy["joules_per_token"] == pytest.approx(energy["decode_joules"] / (2 * 3))
+    assert energy["joules_per_prompt_token"] == pytest.approx(energy["prefill_joules"] / (2 * 16))
+    out = run_edge("bench", tiny_artifact, *SMALL, "--quiet").out
+    assert "board           Jetson Orin Nano Super 8GB, power mode MAXN_SUPER\n" in out
+    assert "throttled       no, by thermal zones, cooling devices, event counters\n" in out
+    assert " J a token, 7.5 W while decoding (power monitor, VDD_IN: the module)\n" in out
+
+
+def test_the_table_and_the_rounds(run_edge: Run, tiny_artifact: Path, on_a_bare_machine: None) -> None:
     ended = run_edge("bench", tiny_artifact, *SMALL)
     assert [line.split("  ")[0] for line in ended.out.splitlines()] == [
         "engine",
@@ -52,6 +73,10 @@ def test_the_table_and_the_rounds(run_edge: Run, tiny_artifact: Path) -> None:
         "read per token",
         "read bandwidth",
         "reached",
+        "board",
+        "temperature",
+        "throttled",
+        "energy",
     ]
     assert [line.split(":")[0] for line in ended.err.splitlines()] == ["round 1 of 2", "round 2 of 2"]
     assert run_edge("bench", tiny_artifact, *SMALL, "--quiet").err == ""

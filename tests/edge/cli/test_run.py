@@ -82,8 +82,16 @@ def test_options_mean_what_the_api_means(
     assert ended == Ended(0, text + "\n" if text else "", "")
 
 
-def test_json(run_edge: Run, tiny_artifact: Path, model: edge.Model) -> None:
+def test_json(run_edge: Run, tiny_artifact: Path, model: edge.Model, on_an_orin: None) -> None:
     report = run_edge("run", tiny_artifact, "--prompt", "hello", "--max-tokens", "12", "--json").json
+    conditions = report.pop("conditions")
+    assert (conditions["board"], conditions["power_mode"]) == ("jetson-orin-nano-super-8gb", "MAXN_SUPER")
+    assert (conditions["temperature_c"]["end"], conditions["throttled"]) == (50.125, False)
+    [energy] = conditions["energy"]
+    assert energy["decode_watts"] == pytest.approx(5.016 * 1.5)
+    assert energy["joules_per_prompt_token"] == pytest.approx(
+        energy["prefill_joules"] / report["prompt_tokens"]
+    )
     assert shape(report) == {
         "text": "str",
         "token_ids": "list",

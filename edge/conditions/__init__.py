@@ -1,0 +1,1 @@
+"""Under what conditions a run went: board, power mode, heat, throttling, energy."""

@@ -1,0 +1,110 @@
+"""What can compute here: usable, or not, because of what, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from boards.board import sm_version
+from boards.detection import Detection
+from boards.files import SystemFiles
+from boards.tegra import is_tegra
+from edge.doctor.finding import Finding, State, because_and_next
+from edge.doctor.software import Software
+
+if TYPE_CHECKING:
+    from runtimes.trial import Trial
+
+_NO_CARD = "not for this machine: no NVIDIA GPU"
+_NOT_YET = "not usable: this version of Edgewise computes on the CPU only"
+# What TensorRT-RTX builds for, by compute capability; Orin (8.7) and Thor (11.0) are refused by it.
+_RTX = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+_OLDEST_TENSORRT = 10
+
+
+def engines(software: Software) -> Iterator[Finding]:
+    """Those that Edgewise has. One that works is enough; what works for none is a problem of each."""
+    works = any(not isinstance(tried, str) for tried in software.engines.values())
+    for name, tried in software.engines.items():
+        yield _broken(name, tried, works) if isinstance(tried, str) else _working(name, tried)
+
+
+def accelerators(found: Detection, files: SystemFiles, software: Software) -> Iterator[Finding]:
+    """CUDA and the two TensorRTs, which nothing of Edgewise runs yet: what is there of each."""
+    gpu = bool(found.gpus) or is_tegra(files) or found.board.sm is not None
+    yield _cuda(gpu, software)
+    yield _tensorrt(gpu, found, files, software)
+    yield _tensorrt_rtx(gpu, found, files, software)
+
+
+def _working(name: str, tried: Trial) -> Finding:
+    facts = {
+        "usable": True,
+        "version": tried.version,
+        "kernels": tried.kernels or None,
+        "isa": tried.isa or None,
+        "isas": list(tried.isas),
+    }
+    text = f"usable: onnxruntime {tried.version} has run a graph"
+    if tried.kernels:
+        text = f"usable: kernels {tried.kernels} use {tried.isa}, in onnxruntime {tried.version}"
+    return Finding(f"engine {name}", "ok", text, facts=facts)
+
+
+def _broken(name: str, why: str, other_works: bool) -> Finding:
+    because, step = because_and_next(why)
+    state: State = "note" if other_works else "problem"
+    return Finding(
+        f"engine {name}", state, f"not usable: {because}", step, {"usable": False, "because": because}
+    )
+
+
+def _cuda(gpu: bool, software: Software) -> Finding:
+    listed = any(
+        not isinstance(tried, str) and "CUDAExecutionProvider" in tried.providers
+        for tried in software.engines.values()
+    )
+    facts = {"usable": False, "listed": listed}
+    if not gpu:
+        return Finding("CUDA", "ok", _NO_CARD, facts=facts)
+    # It is listed on any machine, and a session falls back without an error.
+    there = "this onnxruntime lists the CUDA provider; that it works is not tried" if listed else (
+        "this onnxruntime has no CUDA provider"
+    )  # fmt: skip
+    return Finding("CUDA", "note", f"{_NOT_YET}; {there}", facts=facts)
+
+
+def _tensorrt(gpu: bool, found: Detection, files: SystemFiles, software: Software) -> Finding:
+    version = software.modules.get("tensorrt")
+    facts = {"usable": False, "installed": version}
+    if not gpu:
+        return Finding("tensorrt", "ok", _NO_CARD, facts=facts)
+    if found.release and int(found.release.tensorrt.split(".")[0]) < _OLDEST_TENSORRT:
+        old = f"JetPack {found.release.jetpack} has TensorRT {found.release.tensorrt}"
+        return Finding(
+            "tensorrt", "note", f"not usable: {old}, and Edgewise will need {_OLDEST_TENSORRT}", facts=facts
+        )
+    package = (
+        "apt package nvidia-jetpack" if is_tegra(files) else "pip package tensorrt-cu12 or tensorrt-cu13"
+    )
+    return Finding("tensorrt", "note", f"{_NOT_YET}; {_there(version, package)}", facts=facts)
+
+
+def _tensorrt_rtx(gpu: bool, found: Detection, files: SystemFiles, software: Software) -> Finding:
+    version = software.modules.get("tensorrt_rtx")
+    facts = {"usable": False, "installed": version}
+    if not gpu:
+        return Finding("tensorrt_rtx", "ok", _NO_CARD, facts=facts)
+    sm = found.board.sm.value if found.board.sm else ""
+    if is_tegra(files) or (sm and sm_version(sm) not in _RTX):
+        which = f"compute capability {sm}" if sm else "Jetsons"
+        return Finding(
+            "tensorrt_rtx", "ok", f"not for this machine: it does not build for {which}", facts=facts
+        )
+    return Finding(
+        "tensorrt_rtx", "note", f"{_NOT_YET}; {_there(version, 'pip package tensorrt-rtx')}", facts=facts
+    )
+
+
+def _there(version: str | None, package: str) -> str:
+    return f"{version} is installed" if version else f"not installed ({package})"
