@@ -27,6 +27,7 @@ from export.variant import chosen_engine, chosen_kv
 
 DEFAULT_METHOD = AUTO
 DEFAULT_FIDELITY = True
+MIXED = "mixed"
 SHORT = 2
 """Windows of text that an export is measured on."""
 
@@ -40,7 +41,9 @@ class ExportReport:
     architecture: str
     parameters: int
     weights: str
+    """What was asked for, or MIXED where matrices differ."""
     block: int | None
+    """None too where they differ."""
     engine: str
     file_bytes: int
     bits_per_weight: float
@@ -163,8 +166,8 @@ def export(
         source=checkpoint.source,
         architecture=checkpoint.spec.architecture,
         parameters=checkpoint.spec.parameters,
-        weights=weights,
-        block=block if recipe.bits else None,
+        weights=MIXED if weights_.recipe.tensors else weights,
+        block=block if recipe.bits and not weights_.recipe.tensors else None,
         engine=chosen,
         file_bytes=file_bytes,
         bits_per_weight=manifest.bits_per_weight,

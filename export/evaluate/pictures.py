@@ -105,7 +105,8 @@ def _axes(scale: _Scale, name: Any) -> str:
     for i in range(5):
         value = scale.left + (scale.right - scale.left) * i / 4
         x, _ = scale(value, scale.low)
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{value:.0f}</text>')
+        anchor = "end" if i == 4 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{value:.0f}</text>')
     return "".join(parts)
 
 

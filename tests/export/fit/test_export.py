@@ -100,6 +100,7 @@ def test_bits_go_where_they_matter(checkpoint: Path, tmp_path: Path, kernels: No
         report = export(checkpoint, out, bits=bits)
         # Norms are floats, and pages are filled up: this model is tiny.
         assert report.bits_per_weight < bits * 1.05
+        assert (report.weights, report.block) == ("mixed", None)
         found.append(divergence(out, checkpoint, tmp_path))
         recipe = open_artifact(out).manifest.recipe
         assert Recipe.from_json(recipe).to_json() == recipe
