@@ -21,7 +21,10 @@ from export.progress import Counter, Progress
 from export.quantize import Recipe
 from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
-from export.variant import ENGINES, chosen_engine, write_variant
+from export.variant import CPU, ENGINES, ONNXRUNTIME, chosen_engine, write_variant
+
+# Engines whose variants can be told apart into codes and scales again.
+_READ = (CPU, ONNXRUNTIME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ def convert(
     Args:
         artifact: the folder to convert.
         out: the new artifact's folder; with `force` it may be the same one.
-        engine: cpu or onnxruntime.
+        engine: cpu, onnxruntime or tensorrt; not from tensorrt.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 
@@ -120,7 +123,7 @@ def _write(
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)
-    parts, variant = write_variant(folder, engine, source.spec, recipe, weights)
+    parts, variants = write_variant(folder, engine, source.spec, recipe, weights)
     return write_manifest(
         folder,
         progress,
@@ -128,7 +131,7 @@ def _write(
         spec=source.spec,
         recipe=manifest.recipe,
         parts=parts,
-        variant=variant,
+        variants=variants,
         provenance={key: value for key, value in manifest.provenance.items() if key != KV_CALIBRATION},
     )
 
@@ -148,10 +151,10 @@ def _other_variant(artifact: Artifact, engine: str) -> Variant:
         raise InvalidArgument(
             f"{artifact.path} is for engine {engine} already; choose --engine {other}, or copy it"
         )
-    found = next((variants[name] for name in ENGINES if name in variants), None)
+    found = next((variants[name] for name in _READ if name in variants), None)
     if found is None:
         raise EngineError(
-            f"{artifact.path} has no variant for any of {', '.join(ENGINES)} (it has: {have}); "
+            f"{artifact.path} has no variant for any of {', '.join(_READ)} (it has: {have}); "
             "export it again from the checkpoint"
         )
     if found.layout == LAYOUT and found.layout_version < VERSION:

@@ -96,7 +96,8 @@ def export(
         weights: int4, int8, fp16 or fp32, for linear layers, embedding and LM head.
         block: weights that share a scale: 32, 64 or 128.
         zero_points: a zero point beside each scale.
-        engine: what is to run it: cpu (int4 and int8 weights only, and the default for them) or onnxruntime.
+        engine: what is to run it: cpu (int4 and int8 weights only, and the default for them), onnxruntime, or
+            tensorrt (symmetric int4 and int8, or fp16).
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
             int8 or int4, with a scale for each number of a head, fixed by how large they get on a text.
         method: how codes are chosen, one of METHODS, or auto, the default: by measured error, of several.
@@ -191,7 +192,7 @@ def _write(
         ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
         provenance[KV_CALIBRATION] = text.provenance(len(ids))
         calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
-    parts, variant = write_variant(
+    parts, variants = write_variant(
         folder, engine, checkpoint.spec, recipe, weights.source, calibrate, kv or "float32"
     )
     return write_manifest(
@@ -201,7 +202,7 @@ def _write(
         spec=checkpoint.spec,
         recipe=recipe.to_json(),
         parts=parts,
-        variant=variant,
+        variants=variants,
         provenance=provenance,
         kv=kv,
     )

@@ -31,14 +31,14 @@ def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
 def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[KvGroup, ...]:
     """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, token by token elsewhere.
 
-    Without `kind` it is int8 on the cpu engine, float32 elsewhere.
+    Without `kind` it is int8 on the cpu engine, float16 for TensorRT, float32 elsewhere.
     """
     paged = engine == "cpu"
-    kind = kind or (DEFAULT_KV_TYPE if paged else "float32")
+    kind = kind or (DEFAULT_KV_TYPE if paged else "float16" if engine == "tensorrt" else "float32")
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
-        token = 2 * spec.kv_heads * spec.head_dim * STATIC_KV_BITS[kind] // 8
+        token = 2 * spec.kv_heads * spec.head_dim * (16 if kind == "float16" else STATIC_KV_BITS[kind]) // 8
     return tuple(
         KvGroup(
             kind="window" if window else "full",
