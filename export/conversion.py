@@ -21,10 +21,7 @@ from export.progress import Counter, Progress
 from export.quantize import Recipe
 from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
-from export.variant import CPU, ENGINES, ONNXRUNTIME, chosen_engine, write_variant
-
-# Engines whose variants can be told apart into codes and scales again.
-_READ = (CPU, ONNXRUNTIME)
+from export.variant import ENGINES, chosen_engine, write_variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +58,14 @@ def convert(
 ) -> ConvertReport:
     """Write the artifact `out` for `engine` from an artifact for another one.
 
-    Codes, zero points and scales of weights stay what they are; KV is kept as the engine's default has it, since it is
+    Codes, zero points and scales of weights stay what they are, except that 8-bit scales become positive for tensorrt
+    (see `PositiveScales`), and norms and biases float16; KV is kept as the engine's default has it, since it is
     calibrated with the checkpoint at hand. `out` appears whole or not at all.
 
     Args:
         artifact: the folder to convert.
         out: the new artifact's folder; with `force` it may be the same one.
-        engine: cpu, onnxruntime or tensorrt; not from tensorrt.
+        engine: cpu, onnxruntime or tensorrt.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 
@@ -151,10 +149,10 @@ def _other_variant(artifact: Artifact, engine: str) -> Variant:
         raise InvalidArgument(
             f"{artifact.path} is for engine {engine} already; choose --engine {other}, or copy it"
         )
-    found = next((variants[name] for name in _READ if name in variants), None)
+    found = next((variants[name] for name in ENGINES if name in variants), None)
     if found is None:
         raise EngineError(
-            f"{artifact.path} has no variant for any of {', '.join(_READ)} (it has: {have}); "
+            f"{artifact.path} has no variant for any of {', '.join(ENGINES)} (it has: {have}); "
             "export it again from the checkpoint"
         )
     if found.layout == LAYOUT and found.layout_version < VERSION:
