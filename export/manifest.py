@@ -22,9 +22,9 @@ def write_manifest(
     provenance: dict[str, Any],
     kv: str | None = None,
 ) -> tuple[Manifest, int]:
-    """Hash all of `folder` and write its edge.json; it, and the bytes of all files with it. Variants are for one engine.
+    """Hash all of `folder` and write its edge.json; it, and the bytes of all files with it.
 
-    `kv` is the type that KV is kept as, None the engine's default.
+    `variants` are for one engine; `kv` is the type that KV is kept as, None the engine's default.
 
     Raises:
         StorageError

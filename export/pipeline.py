@@ -99,7 +99,8 @@ def export(
         engine: what is to run it: cpu (int4 and int8 weights only, and the default for them), onnxruntime, or
             tensorrt (symmetric int4 and int8, or fp16).
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
-            int8 or int4, with a scale for each number of a head, fixed by how large they get on a text.
+            int8 or int4, with a scale for each number of a head, fixed by how large they get on a text. Engine tensorrt
+            has fp16, the default, and int8, that in the opset 21 form alone.
         method: how codes are chosen, one of METHODS, or auto, the default: by measured error, of several.
         effort: fast, normal or best: how much text is read and how many methods auto tries.
         bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
@@ -123,7 +124,7 @@ def export(
     kind = chosen_kv(kv, chosen)
     targeted = bits is not None or size is not None
     wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size, keep)
-    coded = kind not in (None, "float32")
+    coded = kind in ("int8", "int4")
     if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(
             f"the calibration text {calibration} is of no use with method {wish.method} and KV in full precision; "

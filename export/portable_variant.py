@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ from export.graph.portable_dialect import PortableDialect
 from export.graph.portable_form import FORMS, Form
 from export.graph.portable_tables import RopeTables
 from export.graph.positive_scales import PositiveScales
+from export.graph.static_kv import Largest
 from export.graph.weight_source import WeightSource
 from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile
@@ -55,9 +57,16 @@ def graph_name(form: Form) -> str:
 
 
 def write_forms(
-    folder: Path, weights: str, spec: ModelSpec, recipe: Recipe, source: WeightSource
-) -> tuple[tuple[Part, ...], tuple[tuple[Form, onnx.ModelProto], ...]]:
+    folder: Path,
+    weights: str,
+    spec: ModelSpec,
+    recipe: Recipe,
+    source: WeightSource,
+    kv: Sequence[Largest] | None = None,
+) -> tuple[tuple[Part, ...], dict[Form, onnx.ModelProto]]:
     """Write the file `weights` in `folder`; what it is made of, and the graph of each form, which are not written.
+
+    With `kv`, how large keys and values get, KV is int8, and there are only the forms that hold such.
 
     Raises:
         InvalidArgument, TensorError, StorageError
@@ -68,18 +77,22 @@ def write_forms(
     with WeightsFile(folder / weights) as file:
         store = WeightStore(source, recipe, file)
         tables = RopeTables.stored(spec, store)
-        graphs = tuple((form, _graph(spec, store, form, tables)) for form in FORMS)
+        graphs = {
+            form: _graph(spec, store, form, tables, kv) for form in FORMS if kv is None or not form.in_place
+        }
     return store.parts, graphs
 
 
-def _graph(spec: ModelSpec, store: WeightStore, form: Form, tables: RopeTables) -> onnx.ModelProto:
-    dialect = PortableDialect(spec, store, form, tables)
+def _graph(
+    spec: ModelSpec, store: WeightStore, form: Form, tables: RopeTables, kv: Sequence[Largest] | None
+) -> onnx.ModelProto:
+    dialect = PortableDialect(spec, store, form, tables, kv)
     describe(spec, dialect)
     return dialect.model()
 
 
-def variants(weights: str) -> tuple[Variant, ...]:
-    """As the manifest has them, the newest form first: one for each, since they ask for different versions."""
+def variants(forms: Iterable[Form], weights: str) -> tuple[Variant, ...]:
+    """Of `forms`, as the manifest has them: one each, since they ask for different versions."""
     return tuple(
         Variant(
             engine=TENSORRT,
@@ -89,5 +102,5 @@ def variants(weights: str) -> tuple[Variant, ...]:
             model=f"{TENSORRT}/{graph_name(form)}",
             files=(f"{TENSORRT}/{graph_name(form)}", f"{TENSORRT}/{weights}"),
         )
-        for form in FORMS
+        for form in forms
     )

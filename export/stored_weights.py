@@ -87,7 +87,9 @@ class StoredWeights:
         half = self._initializers[place.stem].data_type == onnx.TensorProto.FLOAT16
         kind = np.dtype("<f2" if half else "<f4")
         size = kind.itemsize
-        data = self._bytes(place.stem, size * place.first_row, size * self._shapes[name][0], size * place.rows)
+        data = self._bytes(
+            place.stem, size * place.first_row, size * self._shapes[name][0], size * place.rows
+        )
         return data.view(kind).astype(np.float32)
 
     def floats(self, name: str) -> Iterator[Rows]:

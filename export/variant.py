@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -59,9 +60,9 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
     """
     able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_BITS]
     if engine == TENSORRT:
-        if kv not in (None, "fp16"):
-            raise InvalidArgument(f"kv is {kv!r}; engine {TENSORRT} keeps KV as fp16: leave it out")
-        return KV_NAMES["fp16"]
+        if kv not in (None, "fp16", "int8"):
+            raise InvalidArgument(f"kv is {kv!r}; engine {TENSORRT} keeps KV as one of fp16, int8")
+        return KV_NAMES[kv or "fp16"]
     if engine != CPU:
         if kv is not None and kv not in able:
             raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
@@ -85,7 +86,7 @@ def write_variant(
 ) -> tuple[tuple[Part, ...], tuple[Variant, ...]]:
     """Write the variants of `source` for `engine` below the artifact's `folder`; what their weights are made of.
 
-    Where there is `calibrate`, KV is kept as codes of the type `kv`: it is given the path of the graph that
+    Where there is `calibrate`, KV is kept as codes of the type `kv`: it is given the path of the onnxruntime graph that
     keeps float32, which is written first, and says how large keys and values get.
 
     Raises:
@@ -97,10 +98,16 @@ def write_variant(
     if recipe.bits:
         source = BalancedKeys(source, spec, recipe)
     if engine == TENSORRT:
-        parts, forms = write_forms(place, WEIGHTS, spec, recipe, source)
-        for form, graph in forms:
-            _write_graph(place / graph_name(form), graph)
-        return parts, variants(WEIGHTS)
+        largest = None
+        if calibrate is not None:
+            # KV is calibrated on a graph that runs here.
+            with TemporaryDirectory(prefix=".calibration-", dir=folder) as scratch:
+                write_variant(Path(scratch), ONNXRUNTIME, spec, recipe, source)
+                largest = calibrate(Path(scratch) / ONNXRUNTIME / GRAPH)
+        parts, forms = write_forms(place, WEIGHTS, spec, recipe, source, largest)
+        for form, model in forms.items():
+            _write_graph(place / graph_name(form), model)
+        return parts, variants(forms, WEIGHTS)
     with WeightsFile(place / WEIGHTS) as file:
         store = WeightStore(source, recipe, file)
         dialect = (CpuDialect if engine == CPU else OnnxRuntimeDialect)(spec, store)

@@ -32,8 +32,10 @@ class PortableRun:
         self._form = next(form for form in FORMS if form.name == graph.stem)
         self._spec, self.capacity, self.length = spec, capacity, 0
         shape = (1, spec.kv_heads, capacity, spec.head_dim)
+        types = {value.name: value.type for value in self._session.get_inputs()}
+        kept = np.int8 if types["past.0.key"] == "tensor(int8)" else np.float16
         self._cache = {
-            f"{layer}.{kind}": onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float16))
+            f"{layer}.{kind}": onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, kept))
             for layer in range(spec.layers)
             for kind in ("key", "value")
         }
@@ -63,9 +65,9 @@ class PortableRun:
         logits: Logits = results["logits"].numpy()
         return logits
 
-    def rows(self, name: str) -> NDArray[np.float16]:
+    def rows(self, name: str) -> NDArray[Any]:
         """What the cache holds under `name`, such as "0.key": [kv_heads, length, head_dim]."""
-        held: NDArray[np.float16] = self._cache[name].numpy()[0, :, : self.length].copy()
+        held: NDArray[Any] = self._cache[name].numpy()[0, :, : self.length].copy()
         return held
 
     def spoil(self, value: float) -> None:

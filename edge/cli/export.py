@@ -49,8 +49,8 @@ from edge.errors import InvalidArgument
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "onnxruntime"]),
-    help="What is to run it: our kernels for CPUs, or stock ONNX Runtime.  "
+    type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.  "
     "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
 )
 @click.option(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from export.fit.matrices import Matrix
 from export.graph.panels import Panels
-from export.quantize import BITS, BLOCKS, Precision
 from export.portable_variant import BITS as PORTABLE_BITS
+from export.quantize import BITS, BLOCKS, Precision
 from export.variant import CPU, ONNXRUNTIME, TENSORRT
 
 _OFFERED = {

@@ -23,7 +23,9 @@ class Graph:
     and a head the output, logits float32 [n, vocab].
     """
 
-    def __init__(self, spec: ModelSpec, domains: Sequence[str], opset: int = OPSET, ir: int = IR_VERSION) -> None:
+    def __init__(
+        self, spec: ModelSpec, domains: Sequence[str], opset: int = OPSET, ir: int = IR_VERSION
+    ) -> None:
         """`domains` are those of operators that are not ONNX's own; `opset` and `ir` the versions of ONNX."""
         self._spec = spec
         self._domains = domains

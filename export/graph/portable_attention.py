@@ -3,14 +3,14 @@
 Inputs of the graph, beside those of `Graph`:
 
 - position_ids int64 [1, tokens]: where the tokens stand, for the rotary embedding;
-- attention_mask bool [1, 1, tokens, keys]: which keys a token sees; attention_mask.W beside it for layers with a window
-  of W tokens. The keys are the rows of the cache, and in the form that does not write them the new tokens behind;
-- past.L.key and past.L.value float16 [1, kv_heads, capacity, head_dim]: zeros at first. Rows that no token sees are
-  multiplied by 0, so that they must be finite;
+- attention_mask bool [1, 1, tokens, keys]: which keys a token sees; attention_mask.W for layers with a window of W
+  tokens. The keys are the rows of the cache, and in the form that does not write them the new tokens behind;
+- past.L.key and past.L.value float16, or int8 where KV is codes, [1, kv_heads, capacity, head_dim]: zeros at first.
+  Rows that no token sees are multiplied by 0, so that they must be finite;
 - write_indices int64 [1], in the form that writes: the row of the first new token.
 
 Outputs: present.L.key and present.L.value of the same shape, to be bound to the memory of the past; or new.L.key and
-new.L.value float16 [1, kv_heads, tokens, head_dim], which the runtime writes into its cache.
+new.L.value of their type, [1, kv_heads, tokens, head_dim], which the runtime writes into its cache.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from export.graph.weight_store import WeightStore
 MASK, POSITIONS, WRITE = "attention_mask", "position_ids", "write_indices"
 # Scores that are left out: the least float16, which stays finite when it is added to.
 _LEAST_HALF = -65504.0
-# In float32, further below any score than exp can tell.
-_LEAST = -1e30
 
 
 class PortableAttention:
     """What both forms have in common: heads, their norms, masks, the cache."""
+
+    _kept = TensorProto.FLOAT16
+    """The type of keys and values in the cache."""
 
     def __init__(
         self, spec: ModelSpec, weights: WeightStore, graph: Graph, form: Form, tables: RopeTables
@@ -52,7 +53,9 @@ class PortableAttention:
         )
         heads = [self._heads(parts[0], spec.heads), *(self._heads(x, spec.kv_heads) for x in parts[1:])]
         if spec.qk_norm:
-            heads[:2] = [self._head_norm(x, f"{prefix}.{name}_norm") for x, name in zip(heads, "qk")]
+            heads[:2] = [
+                self._head_norm(x, f"{prefix}.{name}_norm") for x, name in zip(heads[:2], "qk", strict=True)
+            ]
         q_heads, k_heads, v_heads = (
             graph.node("Transpose", [x], f"{part}.by_head", perm=[0, 2, 1, 3])
             for x, part in zip(heads, parts, strict=True)
@@ -78,7 +81,7 @@ class PortableAttention:
         return self._graph.input(name, [1, 1, "tokens", keys], TensorProto.BOOL)
 
     def _past(self, layer: int, kind: str) -> Value:
-        return self._graph.input(f"past.{layer}.{kind}", self._rows("capacity"), TensorProto.FLOAT16)
+        return self._graph.input(f"past.{layer}.{kind}", self._rows("capacity"), self._kept)
 
     def _rows(self, count: str) -> list[int | str]:
         return [1, self._spec.kv_heads, count, self._spec.head_dim]
@@ -123,95 +126,3 @@ class OperatorAttention(PortableAttention):
             numbers = [graph.half("seen", 0.0), graph.half("unseen", _LEAST_HALF)]
             graph.node("Where", [mask, *numbers], added)
         return added
-
-
-class PrimitiveAttention(PortableAttention):
-    """In operators of opset 21: products with the cache and with the new tokens, side by side in one softmax.
-
-    So the cache is read where it is: behind Concat it would be copied for every token. Queries that share a KV head
-    are rows of one product, so that it is read once. Scores are float32: float16 has no more than 11 bits for the sum of a
-    large part that all keys share and the small one that tells them apart. TF32 loses nothing of float16 factors.
-    """
-
-    def _mixed(self, layer: int, q: Value, k: Value, v: Value, prefix: str) -> Value:
-        spec, graph = self._spec, self._graph
-        folded = graph.node(
-            "Reshape", [q, graph.ints("folded", [1, spec.kv_heads, -1, spec.head_dim])], f"{prefix}.folded"
-        )
-        wide = graph.node("Cast", [folded], f"{folded}.wide", to=TensorProto.FLOAT)
-        scaled = graph.node("Mul", [wide, graph.number("scale", spec.head_dim**-0.5)], f"{prefix}.scaled")
-        past_k, past_v = self._past(layer, "key"), self._past(layer, "value")
-        new_k, new_v = (
-            graph.node("Identity", [x], graph.output(f"new.{layer}.{kind}", self._rows("tokens"), TensorProto.FLOAT16))
-            for kind, x in (("key", k), ("value", v))
-        )
-        scores = [self._scores(scaled, keys, f"{prefix}.scores.{part}") for part, keys in (("past", past_k), ("new", k))]
-        beside = graph.node("Concat", scores, f"{prefix}.scores", axis=-1)
-        seen = graph.node(
-            "Where", [self._folded_mask(layer), beside, graph.number("unseen", _LEAST)], f"{prefix}.seen"
-        )
-        weights = graph.node("Softmax", [seen], f"{prefix}.softmax", axis=-1)
-        half = graph.node("Cast", [weights], f"{prefix}.weights", to=TensorProto.FLOAT16)
-        capacity, end = self._capacity(past_k), graph.ints("end", [(1 << 63) - 1])
-        start, axis = graph.ints("start", [0]), graph.ints("last", [-1])
-        of_past = graph.node("Slice", [half, start, capacity, axis], f"{half}.past")
-        of_new = graph.node("Slice", [half, capacity, end, axis], f"{half}.new")
-        sums = [
-            graph.node("MatMul", pair, f"{prefix}.sum.{part}")
-            for part, pair in (("past", [of_past, past_v]), ("new", [of_new, v]))
-        ]
-        mixed = graph.node("Add", sums, f"{prefix}.sum")
-        return graph.node(
-            "Reshape", [mixed, graph.ints("unfolded", [1, spec.heads, -1, spec.head_dim])], f"{prefix}.mixed"
-        )
-
-    def _turned(self, x: Value) -> Value:
-        graph, half = self._graph, self._spec.head_dim // 2
-        cos, sin = (self._at_positions(table) for table in (self._cos, self._sin))
-        first, second = f"{x}.first", f"{x}.second"
-        graph.nodes(
-            "Split", [x, graph.ints("halves", [half, half])], [first, second], name=f"{x}.split", axis=-1
-        )
-        products = {
-            f"{a}{b}": graph.node("Mul", [part, table], f"{x}.{a}.{b}")
-            for a, part in (("1", first), ("2", second))
-            for b, table in (("c", cos), ("s", sin))
-        }
-        ends = [
-            graph.node("Sub", [products["1c"], products["2s"]], f"{x}.1"),
-            graph.node("Add", [products["2c"], products["1s"]], f"{x}.2"),
-        ]
-        return graph.node("Concat", ends, f"{x}.turned", axis=-1)
-
-    def _at_positions(self, table: Value) -> Value:
-        """Rows of a table for the tokens, [1, 1, tokens, head_dim / 2]; the layers share them."""
-        graph, rows = self._graph, f"{table}.rows"
-        if graph.first(rows):
-            gathered = graph.node("Gather", [table, self._positions], f"{table}.gathered", axis=0)
-            graph.node("Unsqueeze", [gathered, graph.ints("heads_axis", [1])], rows)
-        return rows
-
-    def _scores(self, q: Value, keys: Value, output: Value) -> Value:
-        wide = self._graph.node("Cast", [keys], f"{output}.keys", to=TensorProto.FLOAT)
-        turned = self._graph.node("Transpose", [wide], f"{output}.turned", perm=[0, 1, 3, 2])
-        return self._graph.node("MatMul", [q, turned], output)
-
-    def _folded_mask(self, layer: int) -> Value:
-        """The mask for every query that shares a KV head, one below the other; the layers share it."""
-        graph, mask, group = self._graph, self._mask(layer), self._spec.heads // self._spec.kv_heads
-        folded = f"{mask}.folded"
-        if group == 1:
-            return mask
-        if graph.first(folded):
-            graph.node("Concat", [mask] * group, folded, axis=2)
-        return folded
-
-    def _capacity(self, past: Value) -> Value:
-        if self._graph.first("capacity"):
-            self._graph.node("Shape", [past], "capacity", start=2, end=3)
-        return "capacity"
-
-
-def attention_of(form: Form) -> type[PortableAttention]:
-    """The attention of a form."""
-    return OperatorAttention if form.in_place else PrimitiveAttention

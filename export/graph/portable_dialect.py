@@ -15,10 +15,13 @@ from onnx import TensorProto
 from edge.artifact import ModelSpec
 from export.graph.builder import Value
 from export.graph.graph import Graph
-from export.graph.portable_attention import attention_of
+from export.graph.portable_attention import OperatorAttention, PortableAttention
+from export.graph.portable_coded import CodedAttention
 from export.graph.portable_form import Form
 from export.graph.portable_norm import rms_norm
+from export.graph.portable_primitive import PrimitiveAttention
 from export.graph.portable_tables import RopeTables
+from export.graph.static_kv import Largest
 from export.graph.weight_store import StoredSigned, WeightStore
 
 _CODES = {4: TensorProto.INT4, 8: TensorProto.INT8}
@@ -27,16 +30,29 @@ _CODES = {4: TensorProto.INT4, 8: TensorProto.INT8}
 class PortableDialect:
     """A Builder that emits `form`; several forms may share `weights` and `tables`, which are then stored once.
 
-    Raises:
-        Unsupported: weights that DequantizeLinear, as TensorRT takes it, does not hold.
+    Where `kv` says how large keys and values get, a layer each, the cache is int8. TensorScatter takes none: such a
+    form does not write in place.
     """
 
-    def __init__(self, spec: ModelSpec, weights: WeightStore, form: Form, tables: RopeTables) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: WeightStore,
+        form: Form,
+        tables: RopeTables,
+        kv: Sequence[Largest] | None = None,
+    ) -> None:
         self._spec = spec
         self._weights = weights
         self._form = form
         self._graph = Graph(spec, [], form.opset, form.ir)
-        self._attention = attention_of(form)(spec, weights, self._graph, form, tables)
+        self._attention: PortableAttention
+        if kv is not None:
+            assert not form.in_place
+            self._attention = CodedAttention(spec, weights, self._graph, form, tables, kv)
+        else:
+            emitter = OperatorAttention if form.in_place else PrimitiveAttention
+            self._attention = emitter(spec, weights, self._graph, form, tables)
 
     def embed(self, weight: str) -> Value:
         """See `Builder.embed`."""

@@ -1,8 +1,8 @@
 """The portable dialect beside the onnxruntime one with the same codes, and beside transformers on what they stand for.
 
-float16 has 11 bits: what is rounded to it is off by up to 2^-11 of its size, in the stream of a token some dozen times. On
-these models that adds up to 0.0021 of the largest logit at most, and in the mean to less than what transformers itself,
-in float16 from end to end, is off by.
+float16 has 11 bits: what is rounded to it is off by up to 2^-11 of its size, some dozen times on the way to a logit.
+On these models that adds up to 0.0021 of the largest logit at most, and in the mean to less than what transformers
+itself, in float16 from end to end, is off by.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from edge.artifact import open_artifact
 from export import convert, export
 from export.quantize import Precision, RoundToNearest
+from runtimes.onnxruntime.cache import OnnxRuntimeCache
+from runtimes.protocol import Step
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import PROMPT, TOKENS, reference_logits, reference_model
 from tests.e2e.test_oracle import CASES as CHECKPOINTS
@@ -127,3 +130,48 @@ def test_every_option_of_a_configuration(name: str, tmp_path: Path) -> None:
         ours = portable_logits(portable_run(tmp_path / "m.edge", form), tokens, PROMPT)
         assert relative_error(ours, expected) <= WORST, form
         assert mean_error(ours, expected) <= half, form
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint for both engines, with KV in codes of the same scales."""
+    folder = tmp_path_factory.mktemp("coded")
+    options = {"initializer_range": RANGE, "hidden_size": 96, "num_attention_heads": 6}
+    tiny_folder(folder / "checkpoint", "qwen2", dtype="float16", **options)
+    paths = {engine: folder / f"{engine}.edge" for engine in ("tensorrt", "onnxruntime")}
+    for engine, path in paths.items():
+        export(folder / "checkpoint", path, engine=engine, weights="fp16", kv="int8", fidelity=False)
+    return paths
+
+
+def test_kv_in_codes_is_that_of_the_other_dialect(coded: dict[str, Path]) -> None:
+    run = portable_run(coded["tensorrt"], "opset21")
+    ours = portable_logits(run, TOKENS, PROMPT)
+    with opened(coded["onnxruntime"]) as engine:
+        expected = engine_logits(engine, TOKENS, PROMPT)
+        cache = engine.new_cache()
+        assert isinstance(cache, OnnxRuntimeCache)
+        engine.run([Step(TOKENS, cache, [])])
+        theirs = [[x[0, :, : cache.length] for x in pair] for pair in cache.buffers()]
+    # What float16 rounds may fall to the next code.
+    assert relative_error(ours, expected) <= 4 * WORST
+    assert mean_error(ours, expected) <= 2 * TYPICAL
+    for layer, pair in enumerate(theirs):
+        for kind, codes in zip(("key", "value"), pair, strict=True):
+            held = run.rows(f"{layer}.{kind}")
+            assert held.dtype == codes.dtype == np.int8
+            off = np.abs(held.astype(int) - codes)
+            assert off.max() <= 1
+            assert off.mean() <= 0.05
+
+
+def test_kv_in_codes_comes_in_the_form_that_holds_it(coded: dict[str, Path]) -> None:
+    manifest = open_artifact(coded["tensorrt"]).manifest
+    assert [v.dialect for v in manifest.variants] == ["portable-opset21"]
+    assert {(group.type, group.scale_group) for group in manifest.kv} == {("int8", 1)}
+    assert "kv_calibration" in " ".join(manifest.provenance)
+    assert sorted(path.name for path in (coded["tensorrt"] / "tensorrt").iterdir()) == [
+        "opset21.onnx",
+        "weights.bin",
+    ]
+    assert not [path for path in coded["tensorrt"].iterdir() if path.name.startswith(".")]

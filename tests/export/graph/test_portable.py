@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from edge.artifact import open_artifact
-from edge.errors import InvalidArgument, TensorError, Unsupported
+from edge.errors import InvalidArgument, TensorError
 from export import convert, export
 from export.graph.capacity import with_capacity
 from export.graph.portable_form import FORMS, OPSET21, OPSET24
@@ -108,7 +108,7 @@ def test_weights_lie_once_in_one_file(artifact: Path) -> None:
     assert all(np.prod(t.dims) <= 4 for ts in (new, old) for n, t in ts.items() if n not in outside)
     regions = [(int(place(new[n])["offset"]), int(place(new[n])["length"])) for n in outside]
     regions.sort()
-    assert all(start + n <= following for (start, n), (following, _) in zip(regions, regions[1:]))
+    assert all(start + n <= following for (start, n), (following, _) in pairwise(regions))
     types = Counter(new[name].data_type for name in outside)
     layers = open_artifact(artifact).spec.layers
     assert types == {
@@ -180,7 +180,9 @@ def test_a_graph_of_one_capacity_says_the_same(artifact: Path, form: str) -> Non
     run = PortableRun(folder / f"{form}.onnx", spec, 16)
     expected = portable_run(artifact, form).run(TOKENS, [10])
     assert relative_error(run.run(TOKENS, [10]), expected) <= 1e-6
-    shapes = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+    shapes = {
+        i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input
+    }
     assert shapes["past.0.key"] == [1, spec.kv_heads, 16, spec.head_dim]
     assert shapes["attention_mask.6"] == [1, 1, "tokens", 16 if form == OPSET24.name else "keys"]
     assert {t.name: list(t.dims) for t in model.graph.initializer}["rope.cos"] == [16, spec.head_dim // 2]
@@ -215,9 +217,10 @@ def test_what_tensorrt_does_not_take_is_refused(recipe: Recipe, words: str, tmp_
         write_variant(tmp_path, "tensorrt", SPEC, recipe, Ones())
 
 
-def test_kv_in_codes_is_refused() -> None:
+def test_kv_is_float16_or_int8() -> None:
     assert chosen_kv(None, "tensorrt") == chosen_kv("fp16", "tensorrt") == "float16"
-    with pytest.raises(InvalidArgument, match="kv is 'int4'; engine tensorrt keeps KV as fp16"):
+    assert chosen_kv("int8", "tensorrt") == "int8"
+    with pytest.raises(InvalidArgument, match="kv is 'int4'; engine tensorrt keeps KV as one of fp16, int8"):
         chosen_kv("int4", "tensorrt")
 
 
@@ -235,13 +238,13 @@ def test_a_number_that_float16_does_not_hold_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def engines(tmp_path: Path) -> Iterator[dict[str, Path]]:
+def engines(tmp_path: Path) -> dict[str, Path]:
     """One checkpoint, exported for each engine."""
     tiny_folder(tmp_path / "checkpoint", "qwen2")
     paths = {engine: tmp_path / f"{engine}.edge" for engine in ("cpu", "onnxruntime", "tensorrt")}
     for engine, path in paths.items():
         export(tmp_path / "checkpoint", path, engine=engine, method="rtn", fidelity=False)
-    yield paths
+    return paths
 
 
 @pytest.mark.parametrize("source", ["cpu", "onnxruntime"])
