@@ -22,6 +22,7 @@ from export.evaluate.text import EvaluationText
 from export.fit.stage import Weights, Wish, chosen_weights
 from export.folder import artifact_folder, write_text
 from export.manifest import write_manifest
+from export.portable_variant import TENSORRT
 from export.progress import Progress
 from export.quantize import AUTO, Recipe
 from export.usage import peak_rss_bytes
@@ -144,7 +145,7 @@ def export(
         )
         found, note = None, ""
         if DEFAULT_FIDELITY if fidelity is None else fidelity:
-            found, note = _measured(folder, checkpoint, weights_, report)
+            found, note = _measured(folder, checkpoint, weights_, chosen, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -210,13 +211,18 @@ def _write(
 
 
 def _measured(
-    folder: Path, checkpoint: Checkpoint, weights: Weights, progress: Progress
+    folder: Path, checkpoint: Checkpoint, weights: Weights, engine: str, progress: Progress
 ) -> tuple[dict[str, Any] | None, str]:
     """Put a fidelity report into the artifact `folder`; its figures, or why there are none.
 
     What keeps it from being run here, such as an engine that is not installed, does not keep it from being made.
     """
     artifact = open_artifact(folder)
+    if engine == TENSORRT:
+        return None, (
+            "fidelity was not measured, since nothing here runs engine tensorrt; "
+            "edge convert --engine cpu gives the same codes to edge evaluate"
+        )
     try:
         report = compare(artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve)
     except (EngineError, MissingExtra, InvalidArgument) as e:

@@ -36,7 +36,8 @@ def check_symmetric(recipe: Recipe) -> None:
             f"engine {TENSORRT} computes in float16, and weights are fp32; choose --weights fp16, int8 or int4"
         )
     if recipe.bits:
-        _check("model.embed_tokens and every other matrix that is named no other way", recipe.precision)
+        _check("model.embed_tokens", recipe.of("model.embed_tokens"))
+        _check("every matrix that is not named", recipe.precision)
     for name, precision in recipe.tensors.items():
         _check(name, precision)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge.cli.export import weights_text
+from edge.cli.export import next_step, weights_text
 from edge.cli.extra import needs_exporter
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
@@ -70,4 +69,4 @@ def _print_report(report: dict[str, Any]) -> None:
         change = f"{count(report['rounded_scales'])}, by up to {100 * report['largest_scale_change']:.2f}%"
         rows.insert(3, ("scales rounded", change))
     print_table(rows)
-    click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
+    click.echo(f"\nNext: {next_step(report)}")

@@ -55,9 +55,10 @@ from edge.errors import InvalidArgument
 )
 @click.option(
     "--kv",
-    type=click.Choice(["fp32", "int8", "int4"]),
+    type=click.Choice(["fp32", "fp16", "int8", "int4"]),
     help="What --engine onnxruntime keeps of the conversation: int8 is a quarter of the memory, faster answers and "
-    "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv.  [default: fp32]",
+    "slower prompts, int4 an eighth and far from exact. Engine tensorrt keeps fp16 or int8; engine cpu is told by "
+    "edge run --kv.  [default: fp32, fp16 for tensorrt]",
 )
 @click.option(
     "--method",
@@ -217,7 +218,15 @@ def _print_report(report: dict[str, Any]) -> None:
     )
     if report.get("note"):
         click.echo(f"\nNote: {report['note']}")
-    click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
+    click.echo(f"\nNext: {next_step(report)}")
+
+
+def next_step(report: dict[str, Any]) -> str:
+    """What may be done with an artifact that was just written."""
+    path = str(report["path"])
+    if report["engine"] == "tensorrt":
+        return f"build engines from the graphs in {shlex.quote(str(Path(path, 'tensorrt')))}, see docs/tensorrt.md"
+    return f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
 
 
 def weights_text(report: dict[str, Any]) -> str:

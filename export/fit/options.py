@@ -5,8 +5,9 @@ from __future__ import annotations
 from export.fit.matrices import Matrix
 from export.graph.panels import Panels
 from export.portable_variant import BITS as PORTABLE_BITS
+from export.portable_variant import TENSORRT
 from export.quantize import BITS, BLOCKS, Precision
-from export.variant import CPU, ONNXRUNTIME, TENSORRT
+from export.variant import CPU, ONNXRUNTIME
 
 _OFFERED = {
     CPU: tuple(Precision(bits, block) for bits in BITS for block in reversed(BLOCKS)),
