@@ -217,7 +217,7 @@ def test_what_the_exporter_is_given(
         (("model.gguf", "--method", "magic"), 2, "'magic' is not one of"),
         (("model.gguf", "--effort", "all"), 2, "'all' is not one of"),
         (("model.gguf", "--bits", "few"), 2, "'few' is not a valid float"),
-        (("model.gguf", "--kv", "fp16"), 2, "'fp16' is not one of"),
+        (("model.gguf", "--kv", "fp8"), 2, "'fp8' is not one of"),
     ],
 )
 def test_a_wrong_command_line(
