@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from edge.artifact import open_artifact
 from export import convert, export
 from export.quantize import Precision, RoundToNearest
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
 from runtimes.protocol import Step
+from tests import models
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import PROMPT, TOKENS, reference_logits, reference_model
 from tests.e2e.test_oracle import CASES as CHECKPOINTS
@@ -175,3 +177,20 @@ def test_kv_in_codes_comes_in_the_form_that_holds_it(coded: dict[str, Path]) -> 
         "weights.bin",
     ]
     assert not [path for path in coded["tensorrt"].iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_real_model(tmp_path: Path) -> None:
+    """SmolLM2-135M, in both forms."""
+    export(models.smollm2(), tmp_path / "m.edge", engine="tensorrt", method="rtn", fidelity=False)
+    convert(tmp_path / "m.edge", tmp_path / "stock.edge", engine="onnxruntime")
+    float_activations(tmp_path / "stock.edge")
+    text = "Photosynthesis is the process by which green plants use sunlight to make food from water and air."
+    tokens = Tokenizer.from_str(open_artifact(tmp_path / "m.edge").tokenizer_json).encode(text).ids
+    with opened(tmp_path / "stock.edge") as engine:
+        expected = engine_logits(engine, tokens, len(tokens) - 4)
+    for form in FORMS:
+        ours = portable_logits(portable_run(tmp_path / "m.edge", form, 64), tokens, len(tokens) - 4)
+        assert relative_error(ours, expected) <= WORST
+        assert mean_error(ours, expected) <= TYPICAL
+        assert (ours.argmax(1) == expected.argmax(1)).all()
