@@ -310,3 +310,16 @@ def test_an_export_that_is_stopped_leaves_things_as_they_were(
     assert [path.name for path in tmp_path.iterdir()] == (["tiny.edge"] if force else [])
     if force:
         assert (out / "edge.json").read_text() == (tiny_artifact / "edge.json").read_text()
+
+
+def test_graphs_for_tensorrt_are_not_said_to_run(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tiny.edge"
+    told = run_edge("export", tiny_checkpoint, "-o", out, "--engine", "tensorrt", "--kv", "fp16").out
+    assert "\nKV               fp16\n" in told
+    assert told.endswith(
+        f"\nNext: build engines from the graphs in {out / 'tensorrt'}, see docs/tensorrt.md\n"
+    )
+    converted = tmp_path / "cpu.edge"
+    assert "Next: edge run" in run_edge("convert", out, "-o", converted, "--engine", "cpu").out
