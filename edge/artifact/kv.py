@@ -65,7 +65,8 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
     kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
     if not kinds:
         return "float32"
-    if kinds[0] not in STATIC_KV_BITS:
+    known = ("float16", "int8") if engine == "tensorrt" else STATIC_KV_BITS
+    if kinds[0] not in known:
         raise ArtifactTooNew(
             f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "
             "upgrade with pip install --upgrade edgewise"

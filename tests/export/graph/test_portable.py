@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto
 
 from edge.artifact import open_artifact
+from edge.artifact.kv import stored_kv_type
 from edge.errors import InvalidArgument, TensorError
 from export import convert, export
 from export.graph.capacity import with_capacity
@@ -80,6 +81,7 @@ def test_the_variants_say_which_tensorrt_reads_them(artifact: Path) -> None:
     opened.verify()
     spec = opened.spec
     assert {group.type for group in opened.manifest.kv} == {"float16"}
+    assert stored_kv_type(opened.manifest, "tensorrt") == "float16"
     assert opened.manifest.kv_bytes_per_token == 2 * 2 * spec.layers * spec.kv_heads * spec.head_dim
 
 
@@ -168,16 +170,12 @@ def test_both_forms_keep_the_same(artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("form", NAMES)
-def test_a_graph_of_one_capacity_says_the_same(artifact: Path, form: str) -> None:
+def test_a_graph_of_one_capacity_says_the_same(artifact: Path, form: str, tmp_path: Path) -> None:
     model = with_capacity(load(artifact, form), 16)
-    # Beside the weights, which it still reads.
-    folder = artifact / "tensorrt" / "bucket"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{form}.onnx").write_bytes(model.SerializeToString())
-    if not (folder / "weights.bin").exists():
-        (folder / "weights.bin").hardlink_to(artifact / "tensorrt" / "weights.bin")
+    (tmp_path / f"{form}.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "weights.bin").hardlink_to(artifact / "tensorrt" / "weights.bin")
     spec = open_artifact(artifact).spec
-    run = PortableRun(folder / f"{form}.onnx", spec, 16)
+    run = PortableRun(tmp_path / f"{form}.onnx", spec, 16)
     expected = portable_run(artifact, form).run(TOKENS, [10])
     assert relative_error(run.run(TOKENS, [10]), expected) <= 1e-6
     shapes = {
