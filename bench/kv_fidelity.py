@@ -91,13 +91,15 @@ def with_float_activations(artifact: Artifact, out: Path) -> Artifact:
         spec=artifact.spec,
         recipe=artifact.manifest.recipe,
         parts=store.parts,
-        variant=Variant(
-            engine="cpu",
-            dialect="cpu",
-            activation="float32",
-            requires=dialect.requires,
-            model="cpu/model.onnx",
-            files=("cpu/model.onnx", "cpu/weights.bin"),
+        variants=(
+            Variant(
+                engine="cpu",
+                dialect="cpu",
+                activation="float32",
+                requires=dialect.requires,
+                model="cpu/model.onnx",
+                files=("cpu/model.onnx", "cpu/weights.bin"),
+            ),
         ),
         provenance={},
     )

@@ -59,7 +59,7 @@ def write_artifact(
         ids = text.tokens(checkpoint.text.tokenizer_json, checkpoint.spec.context)
         told[KV_CALIBRATION] = text.provenance(len(ids))
         calibrate = partial(largest_kv, spec=checkpoint.spec, ids=ids, progress=progress)
-    parts, variant = write_variant(
+    parts, variants = write_variant(
         folder, engine, checkpoint.spec, recipe, weights, calibrate, kv or "float32"
     )
     return write_manifest(
@@ -69,7 +69,7 @@ def write_artifact(
         spec=checkpoint.spec,
         recipe=recipe.to_json(),
         parts=parts,
-        variant=variant,
+        variants=variants,
         provenance=told,
         kv=kv or loaded_kv,
     )

@@ -58,13 +58,14 @@ def convert(
 ) -> ConvertReport:
     """Write the artifact `out` for `engine` from an artifact for another one.
 
-    Codes, zero points and scales of weights stay what they are; KV is kept as the engine's default has it, since it is
+    Codes, zero points and scales of weights stay what they are, except that 8-bit scales become positive for tensorrt
+    (see `PositiveScales`), and norms and biases float16; KV is kept as the engine's default has it, since it is
     calibrated with the checkpoint at hand. `out` appears whole or not at all.
 
     Args:
         artifact: the folder to convert.
         out: the new artifact's folder; with `force` it may be the same one.
-        engine: cpu or onnxruntime.
+        engine: cpu, onnxruntime or tensorrt.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 
@@ -120,7 +121,7 @@ def _write(
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)
-    parts, variant = write_variant(folder, engine, source.spec, recipe, weights)
+    parts, variants = write_variant(folder, engine, source.spec, recipe, weights)
     return write_manifest(
         folder,
         progress,
@@ -128,7 +129,7 @@ def _write(
         spec=source.spec,
         recipe=manifest.recipe,
         parts=parts,
-        variant=variant,
+        variants=variants,
         provenance={key: value for key, value in manifest.provenance.items() if key != KV_CALIBRATION},
     )
 

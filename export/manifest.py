@@ -18,13 +18,13 @@ def write_manifest(
     spec: ModelSpec,
     recipe: dict[str, Any],
     parts: tuple[Part, ...],
-    variant: Variant,
+    variants: tuple[Variant, ...],
     provenance: dict[str, Any],
     kv: str | None = None,
 ) -> tuple[Manifest, int]:
     """Hash all of `folder` and write its edge.json; it, and the bytes of all files with it.
 
-    `kv` is the type that KV is kept as, None the engine's default.
+    `variants` are for one engine; `kv` is the type that KV is kept as, None the engine's default.
 
     Raises:
         StorageError
@@ -35,8 +35,8 @@ def write_manifest(
         spec=spec,
         recipe=recipe,
         parts=parts,
-        kv=kv_groups(spec, variant.engine, kv),
-        variants=(variant,),
+        kv=kv_groups(spec, variants[0].engine, kv),
+        variants=variants,
         provenance=provenance,
         files=list_files(folder, Counter(progress, "checksums", size).add),
     )

@@ -20,6 +20,7 @@ from export.evaluate.store import store_report
 from export.evaluate.text import EvaluationText
 from export.fit.stage import Weights, Wish, chosen_weights
 from export.folder import artifact_folder
+from export.portable_variant import TENSORRT
 from export.progress import Progress
 from export.quantize import AUTO, Recipe
 from export.usage import peak_rss_bytes
@@ -100,9 +101,11 @@ def export(
         weights: int4, int8, fp16 or fp32, for linear layers, embedding and LM head.
         block: weights that share a scale: 32, 64 or 128.
         zero_points: a zero point beside each scale.
-        engine: what is to run it: cpu (int4 and int8 weights only, and the default for them) or onnxruntime.
+        engine: what is to run it: cpu (int4 and int8 weights only, and the default for them), onnxruntime, or
+            tensorrt (symmetric int4 and int8, or fp16).
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
-            int8 or int4, with a scale for each number of a head, fixed by how large they get on a text.
+            int8 or int4, with a scale for each number of a head, fixed by how large they get on a text. Engine tensorrt
+            has fp16, the default, and int8, that in the opset 21 form alone.
         method: how codes are chosen, one of METHODS, or auto, the default: by measured error, of several.
         effort: fast, normal or best: how much text is read and how many methods auto tries.
         bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
@@ -130,7 +133,7 @@ def export(
         raise InvalidArgument(f"board has kv {board.get('kv')!r}; give one of {', '.join(KV_NAMES)}")
     targeted = bits is not None or size is not None
     wish = Wish.checked(recipe, method or (AUTO if targeted else DEFAULT_METHOD), effort, bits, size, keep)
-    coded = kind not in (None, "float32")
+    coded = kind in ("int8", "int4")
     if calibration is not None and not (coded or wish.fitted):
         raise InvalidArgument(
             f"the calibration text {calibration} is of no use with method {wish.method} and KV in full precision; "
@@ -160,7 +163,7 @@ def export(
         )
         found, note = None, ""
         if DEFAULT_FIDELITY if fidelity is None else fidelity:
-            found, note = _measured(folder, checkpoint, weights_, report)
+            found, note = _measured(folder, checkpoint, weights_, chosen, report)
     return ExportReport(
         path=str(out),
         source=checkpoint.source,
@@ -183,13 +186,18 @@ def export(
 
 
 def _measured(
-    folder: Path, checkpoint: Checkpoint, weights: Weights, progress: Progress
+    folder: Path, checkpoint: Checkpoint, weights: Weights, engine: str, progress: Progress
 ) -> tuple[dict[str, Any] | None, str]:
     """Put a fidelity report into the artifact `folder`; its figures, or why there are none.
 
     What keeps it from being run here, such as an engine that is not installed, does not keep it from being made.
     """
     artifact = open_artifact(folder)
+    if engine == TENSORRT:
+        return None, (
+            "fidelity was not measured, since nothing here runs engine tensorrt; "
+            "edge convert --engine cpu gives the same codes to edge evaluate"
+        )
     try:
         report = compare(artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve)
     except (EngineError, MissingExtra, InvalidArgument) as e:

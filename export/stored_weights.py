@@ -1,4 +1,4 @@
-"""Weights of an artifact, of either dialect, as codes, scales and zero points again."""
+"""Weights of an artifact, of whatever dialect, as codes, scales and zero points again."""
 
 from __future__ import annotations
 
@@ -84,19 +84,32 @@ class StoredWeights:
     def vector(self, name: str) -> Rows:
         """See `WeightSource.vector`."""
         place = self._place(name)
-        data = self._bytes(place.stem, 4 * place.first_row, 4 * self._shapes[name][0], 4 * place.rows)
-        return data.view("<f4").astype(np.float32)
+        half = self._initializers[place.stem].data_type == onnx.TensorProto.FLOAT16
+        kind = np.dtype("<f2" if half else "<f4")
+        size = kind.itemsize
+        data = self._bytes(
+            place.stem, size * place.first_row, size * self._shapes[name][0], size * place.rows
+        )
+        return data.view(kind).astype(np.float32)
 
     def floats(self, name: str) -> Iterator[Rows]:
-        """Never called: the variants of float weights are of one dialect only."""
-        raise InvalidArgument(f"{self._path}: {name} is not quantized; there is no other variant of it")
+        """Only codes are taken from an artifact.
+
+        Raises:
+            InvalidArgument: always.
+        """
+        raise InvalidArgument(
+            f"{self._path}: {name} is not quantized, and only codes are converted; export from the checkpoint"
+        )
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""
         place, (rows, inputs) = self._place(name), self._shapes[name]
         precision = self._recipe.of(name)
         blocks = -(-inputs // precision.block)
-        read = self._panels if f"{place.stem}.panels" in self._initializers else self._operands
+        readers = {"panels": self._panels, "signed": self._signed}
+        kind = next((kind for kind in readers if f"{place.stem}.{kind}" in self._initializers), None)
+        read = readers[kind] if kind else self._operands
         step = max(1, _ELEMENTS // (blocks * precision.block) // ROWS) * ROWS
         for start in range(0, rows, step):
             first = place.first_row + start
@@ -131,6 +144,21 @@ class StoredWeights:
         panels = data.reshape(last - first, halves, layout.nbytes)[:, place.half or 0]
         return layout.unpack(panels).rows(start - first * ROWS, stop - first * ROWS)
 
+    def _signed(self, place: _Place, precision: Precision, blocks: int, start: int, stop: int) -> Quantized:
+        """Rows as DequantizeLinear takes them."""
+        bits, count = precision.bits, stop - start
+
+        def rows(kind: str, nbytes: int) -> Bytes:
+            name = f"{place.stem}.{kind}"
+            if name not in self._initializers:
+                raise ArtifactCorrupt(f"{self._path} holds no {name}; {_AGAIN}")
+            return self._bytes(name, start * nbytes, count * nbytes, place.rows * nbytes).reshape(count, -1)
+
+        width = blocks * precision.block
+        codes = unpack(rows("signed", width * bits // 8), bits, width) ^ np.uint8(1 << (bits - 1))
+        scales = rows("half_scales", 2 * blocks).view("<f2").astype(np.float32)
+        return Quantized(codes.reshape(count, blocks, -1), self._rounded(scales, place), None)
+
     def _rounded(self, scales: Rows, place: _Place) -> Rows:
         if not np.isfinite(scales).all():
             raise ArtifactCorrupt(f"{self._path}: a scale of {place.stem} is no finite number; {_AGAIN}")
@@ -151,7 +179,7 @@ class StoredWeights:
     def _in(self, initializer: str, gated: bool) -> Iterator[tuple[str, _Place]]:
         """The tensors that an initializer holds."""
         stem, _, kind = initializer.rpartition(".")
-        if kind in ("panels", "codes", "rows"):
+        if kind in ("panels", "codes", "rows", "signed"):
             names = [f"{name}.weight" for name in stem.split("+")]
         else:
             stem, names = initializer, initializer.split("+")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -23,10 +24,11 @@ from export.graph.weight_store import WeightStore
 from export.graph.weights_file import WeightsFile, writing
 from export.graph.weights_index import NAME as INDEX
 from export.graph.weights_index import weights_index
+from export.portable_variant import TENSORRT, check_symmetric, graph_name, variants, write_forms
 from export.quantize import Recipe
 
 CPU, ONNXRUNTIME = "cpu", "onnxruntime"
-ENGINES = (CPU, ONNXRUNTIME)
+ENGINES = (CPU, ONNXRUNTIME, TENSORRT)
 GRAPH, WEIGHTS = "model.onnx", "weights.bin"
 
 
@@ -45,6 +47,8 @@ def chosen_engine(engine: str | None, recipe: Recipe) -> str:
             f"engine {CPU} takes int4 and int8 weights, not {recipe.weights}; "
             f"choose such weights, or engine {ONNXRUNTIME}"
         )
+    if engine == TENSORRT:
+        check_symmetric(recipe)
     return engine
 
 
@@ -55,6 +59,10 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
         InvalidArgument: there is no such type, or it is none to choose at export.
     """
     able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_BITS]
+    if engine == TENSORRT:
+        if kv not in (None, "fp16", "int8"):
+            raise InvalidArgument(f"kv is {kv!r}; engine {TENSORRT} keeps KV as one of fp16, int8")
+        return KV_NAMES[kv or "fp16"]
     if engine != CPU:
         if kv is not None and kv not in able:
             raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
@@ -75,20 +83,31 @@ def write_variant(
     source: WeightSource,
     calibrate: Callable[[Path], list[Largest]] | None = None,
     kv: str = "float32",
-) -> tuple[tuple[Part, ...], Variant]:
-    """Write the variant of `source` for `engine` below the artifact's `folder`; what its weights are made of.
+) -> tuple[tuple[Part, ...], tuple[Variant, ...]]:
+    """Write the variants of `source` for `engine` below the artifact's `folder`; what their weights are made of.
 
-    Where there is `calibrate`, KV is kept as codes of the type `kv`: it is given the path of the graph that
+    Where there is `calibrate`, KV is kept as codes of the type `kv`: it is given the path of the onnxruntime graph that
     keeps float32, which is written first, and says how large keys and values get.
 
     Raises:
-        Unsupported, TensorError, StorageError, and what `calibrate` raises
+        InvalidArgument, Unsupported, TensorError, StorageError, and what `calibrate` raises
     """
     place = folder / engine
     with writing(place):
         place.mkdir()
     if recipe.bits:
         source = BalancedKeys(source, spec, recipe)
+    if engine == TENSORRT:
+        largest = None
+        if calibrate is not None:
+            # KV is calibrated on a graph that runs here.
+            with TemporaryDirectory(prefix=".calibration-", dir=folder) as scratch:
+                write_variant(Path(scratch), ONNXRUNTIME, spec, recipe, source)
+                largest = calibrate(Path(scratch) / ONNXRUNTIME / GRAPH)
+        parts, forms = write_forms(place, WEIGHTS, spec, recipe, source, largest)
+        for form, model in forms.items():
+            _write_graph(place / graph_name(form), model)
+        return parts, variants(forms, WEIGHTS)
     with WeightsFile(place / WEIGHTS) as file:
         store = WeightStore(source, recipe, file)
         dialect = (CpuDialect if engine == CPU else OnnxRuntimeDialect)(spec, store)
@@ -105,7 +124,7 @@ def write_variant(
         with writing(place / INDEX):
             (place / INDEX).write_text(weights_index(graph.graph), encoding="utf-8")
         names.append(INDEX)
-    return store.parts, Variant(
+    variant = Variant(
         engine=engine,
         dialect=engine,
         activation="int8" if recipe.bits else "float32",
@@ -115,6 +134,7 @@ def write_variant(
         layout=LAYOUT if engine == CPU else "",
         layout_version=VERSION if engine == CPU else 0,
     )
+    return store.parts, (variant,)
 
 
 def _write_graph(path: Path, graph: onnx.ModelProto) -> None:

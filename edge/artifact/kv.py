@@ -33,14 +33,14 @@ def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
 def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[KvGroup, ...]:
     """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, token by token elsewhere.
 
-    Without `kind` it is int8 on the cpu engine, float32 elsewhere.
+    Without `kind` it is int8 on the cpu engine, float16 for TensorRT, float32 elsewhere.
     """
     paged = engine == "cpu"
-    kind = kind or (DEFAULT_KV_TYPE if paged else "float32")
+    kind = kind or (DEFAULT_KV_TYPE if paged else "float16" if engine == "tensorrt" else "float32")
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
-        token = 2 * spec.kv_heads * spec.head_dim * STATIC_KV_BITS[kind] // 8
+        token = 2 * spec.kv_heads * spec.head_dim * (16 if kind == "float16" else STATIC_KV_BITS[kind]) // 8
     return tuple(
         KvGroup(
             kind="window" if window else "full",
@@ -67,7 +67,8 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
     kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
     if not kinds:
         return "float32"
-    if kinds[0] not in STATIC_KV_BITS:
+    known = ("float16", "int8") if engine == "tensorrt" else STATIC_KV_BITS
+    if kinds[0] not in known:
         raise ArtifactTooNew(
             f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "
             "upgrade with pip install --upgrade edgewise"

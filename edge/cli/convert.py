@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge.cli.export import weights_text
+from edge.cli.export import next_step, weights_text
 from edge.cli.extra import needs_exporter
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
@@ -29,16 +28,17 @@ from edge.cli.progress import ByteBar
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "onnxruntime"]),
+    type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
     required=True,
-    help="What is to run it: our kernels for CPUs, or stock ONNX Runtime.",
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
 def command(artifact: Path, out: Path, engine: str, force: bool, as_json: bool, quiet: bool) -> None:
     """Turn an artifact for one engine into one for another, without the checkpoint.
 
-    Weights stay what they are to the last bit; only the scales of artifacts of format 1 are rounded.
+    Weights stay what they are to the last bit; only the scales of artifacts of format 1 are rounded, and TensorRT takes
+    no 8-bit scales below 0, which costs the largest weight of some blocks a step, and norms and biases as float16.
     The files of ARTIFACT are verified on the way.
 
     \b
@@ -69,4 +69,4 @@ def _print_report(report: dict[str, Any]) -> None:
         change = f"{count(report['rounded_scales'])}, by up to {100 * report['largest_scale_change']:.2f}%"
         rows.insert(3, ("scales rounded", change))
     print_table(rows)
-    click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
+    click.echo(f"\nNext: {next_step(report)}")

@@ -50,16 +50,17 @@ from edge.errors import InvalidArgument
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "onnxruntime"]),
-    help="What is to run it: our kernels for CPUs, or stock ONNX Runtime.  "
+    type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.  "
     "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
 )
 @click.option(
     "--kv",
-    type=click.Choice(["fp32", "int8", "int4"]),
+    type=click.Choice(["fp32", "fp16", "int8", "int4"]),
     help="What --engine onnxruntime keeps of the conversation: int8 is a quarter of the memory, faster answers and "
-    "slower prompts, int4 an eighth and far from exact. Engine cpu is told by edge run --kv; with --board this is what "
-    "a load then takes.  [default: fp32; with --board, what fits]",
+    "slower prompts, int4 an eighth and far from exact. Engine tensorrt keeps fp16 or int8. Engine cpu is told by "
+    "edge run --kv; with --board this is what a load then takes.  [default: fp32, fp16 for tensorrt; with --board, "
+    "what fits]",
 )
 @click.option(
     "--board",
@@ -264,7 +265,15 @@ def _print_report(report: dict[str, Any]) -> None:
     )
     if report.get("note"):
         click.echo(f"\nNote: {report['note']}")
-    click.echo(f'\nNext: edge run {shlex.quote(str(report["path"]))} --prompt "What is an inode?"')
+    click.echo(f"\nNext: {next_step(report)}")
+
+
+def next_step(report: dict[str, Any]) -> str:
+    """What may be done with an artifact that was just written."""
+    path = str(report["path"])
+    if report["engine"] == "tensorrt":
+        return f"build engines from the graphs in {shlex.quote(str(Path(path, 'tensorrt')))}, see docs/tensorrt.md"
+    return f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
 
 
 def weights_text(report: dict[str, Any]) -> str:

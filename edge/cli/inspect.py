@@ -128,7 +128,8 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
 
 def _runs_on(variant: Variant) -> str:
     layout = f", weights in layout {variant.layout} {variant.layout_version}" if variant.layout else ""
-    return f"engine {variant.engine}, with onnxruntime {variant.requires} or newer{layout}"
+    library = "TensorRT" if variant.engine == "tensorrt" else "onnxruntime"
+    return f"engine {variant.engine}, with {library} {variant.requires} or newer{layout}"
 
 
 def _print_parts(artifact: Artifact) -> None:

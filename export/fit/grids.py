@@ -9,6 +9,7 @@ from edge.errors import InvalidArgument
 from export.checkpoint import Checkpoint, LazyTensor
 from export.fit.matrices import matrices
 from export.fit.options import options
+from export.portable_variant import TENSORRT
 from export.quantize import Precision
 
 
@@ -24,6 +25,8 @@ def source_grids(spec: ModelSpec, tensors: Mapping[str, LazyTensor], engine: str
         if len(held) < len(grids):
             continue
         zero_points = any(grid.zero_points for grid in held)
+        if zero_points and engine == TENSORRT:
+            continue
         for bits in sorted({option.bits for option in options(engine)}):
             precision = Precision(bits, held[0].block, zero_points)
             if all(precision.holds(grid) for grid in held):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from export.fit.matrices import Matrix
 from export.graph.panels import Panels
+from export.portable_variant import BITS as PORTABLE_BITS
+from export.portable_variant import TENSORRT
 from export.quantize import BITS, BLOCKS, Precision
 from export.variant import CPU, ONNXRUNTIME
 
 _OFFERED = {
     CPU: tuple(Precision(bits, block) for bits in BITS for block in reversed(BLOCKS)),
     ONNXRUNTIME: tuple(Precision(bits, block) for bits in (4, 8) for block in reversed(BLOCKS)),
+    TENSORRT: tuple(Precision(bits, block) for bits in PORTABLE_BITS for block in reversed(BLOCKS)),
 }
 
 
@@ -27,4 +30,5 @@ def stored_bytes(matrix: Matrix, precision: Precision, engine: str) -> int:
         return halves * layout.count(matrix.rows // halves) * layout.nbytes
     codes = matrix.rows * blocks * precision.block * precision.bits // 8
     zeros = matrix.rows * -(-blocks * precision.bits // 8) if precision.zero_points else 0
-    return codes + 4 * matrix.rows * blocks + zeros
+    scale = 2 if engine == TENSORRT else 4
+    return codes + scale * matrix.rows * blocks + zeros

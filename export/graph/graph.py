@@ -23,10 +23,13 @@ class Graph:
     and a head the output, logits float32 [n, vocab].
     """
 
-    def __init__(self, spec: ModelSpec, domains: Sequence[str]) -> None:
-        """`domains` are those of operators that are not ONNX's own."""
+    def __init__(
+        self, spec: ModelSpec, domains: Sequence[str], opset: int = OPSET, ir: int = IR_VERSION
+    ) -> None:
+        """`domains` are those of operators that are not ONNX's own; `opset` and `ir` the versions of ONNX."""
         self._spec = spec
         self._domains = domains
+        self._opset, self._ir = opset, ir
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._named: set[str] = set()
@@ -49,9 +52,9 @@ class Graph:
             self._inputs.append(_info(name, dtype, shape))
         return name
 
-    def output(self, name: str, shape: Sequence[int | str]) -> Value:
-        """A further float32 output of the model."""
-        self._outputs.append(_info(name, TensorProto.FLOAT, shape))
+    def output(self, name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> Value:
+        """A further output of the model."""
+        self._outputs.append(_info(name, dtype, shape))
         return name
 
     def first(self, name: str) -> bool:
@@ -104,20 +107,35 @@ class Graph:
         """The output of the head, to be named so."""
         return self.output("logits", ["positions", self._spec.vocab_size])
 
-    def initializer(self, name: str, region: Region, shape: tuple[int, ...] | None = None) -> Value:
-        """What was stored in `region`, seen as `shape`, which may hold one -1."""
+    def initializer(
+        self, name: str, region: Region, shape: tuple[int, ...] | None = None, kind: int | None = None
+    ) -> Value:
+        """What was stored in `region`, seen as `shape`, which may hold one -1, and as `kind`, see `Region.tensor`."""
         if name not in self._initializers:
             if shape and -1 in shape:
                 elements = int(np.prod(region.shape, dtype=np.int64))
                 rest = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
                 shape = tuple(elements // rest if n == -1 else n for n in shape)
-            self._initializers[name] = region.tensor(name, shape)
+            self._initializers[name] = region.tensor(name, shape, kind)
         return name
+
+    def half(self, name: str, value: float) -> Value:
+        """A constant number, float16."""
+        return self._number(name, value, TensorProto.FLOAT16)
+
+    def number(self, name: str, value: float) -> Value:
+        """A constant number, float32."""
+        return self._number(name, value, TensorProto.FLOAT)
 
     def ints(self, name: str, values: Sequence[int]) -> Value:
         """A small constant, int64."""
         if name not in self._initializers:
             self._initializers[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+        return name
+
+    def _number(self, name: str, value: float, dtype: int) -> Value:
+        if name not in self._initializers:
+            self._initializers[name] = helper.make_tensor(name, dtype, [], [value])
         return name
 
     def model(self) -> onnx.ModelProto:
@@ -129,8 +147,8 @@ class Graph:
             self._outputs,
             initializer=list(self._initializers.values()),
         )
-        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(d, 1) for d in self._domains)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edgewise")
+        opsets = [helper.make_opsetid("", self._opset), *(helper.make_opsetid(d, 1) for d in self._domains)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=self._ir, producer_name="edgewise")
 
 
 def newest(*versions: str) -> str:

@@ -49,7 +49,9 @@ def quantize_kv(model: onnx.ModelProto, layers: Sequence[Largest], kind: str) ->
         node.attribute.append(helper.make_attribute("kv_cache_bit_width", bits))
         for name, magnitudes in zip(names, (largest.keys, largest.values), strict=True):
             # [1, kv_heads, 1, head_dim], which spreads over a cache; small enough to lie in the graph itself.
-            graph.initializer.append(numpy_helper.from_array(_scales(magnitudes, bits)[None, :, None], name))
+            graph.initializer.append(
+                numpy_helper.from_array(kv_scales(magnitudes, bits)[None, :, None], name)
+            )
     for info in (*graph.input, *graph.output):
         if info.name.startswith(("past.", "present.")):
             info.type.tensor_type.elem_type = TensorProto.INT8 if bits == 8 else TensorProto.UINT8
@@ -57,8 +59,8 @@ def quantize_kv(model: onnx.ModelProto, layers: Sequence[Largest], kind: str) ->
             width.dim_value = static_kv_width(kind, width.dim_value)
 
 
-def _scales(magnitudes: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """The largest number has the largest code.
+def kv_scales(magnitudes: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """Scales of codes of `bits` bits: the largest number has the largest code.
 
     What was 0 all the time gets the scale of the layer's largest number: no guess, but nothing to divide by 0.
     """

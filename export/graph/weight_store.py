@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import Part
+from edge.errors import TensorError
 from export.graph.panels import ROWS, Panels, alternate
 from export.graph.weight_source import WeightSource
 from export.graph.weights_file import Region, WeightsFile
 from export.quantize import Precision, Quantized, Recipe
+from export.quantize.float16 import LARGEST
 from export.quantize.method import Rows
 from export.quantize.packing import Bytes, pack
 
@@ -49,6 +51,22 @@ class StoredPanels:
     data: Region
 
 
+@dataclass(frozen=True)
+class StoredSigned:
+    """A weight matrix [rows, inputs] in the file as ONNX's own types: codes less their middle, and float16 scales.
+
+    `data` holds `width` weights a row, the last block filled up with zeros; without scales it is float16.
+    """
+
+    name: str
+    rows: int
+    inputs: int
+    width: int
+    data: Region
+    precision: Precision | None = None
+    scales: Region | None = None
+
+
 class WeightStore:
     """Takes weights from `source` by their Hugging Face names, which have no `.weight` where a matrix is meant."""
 
@@ -58,6 +76,8 @@ class WeightStore:
         self._file = file
         self._matrices: dict[str, StoredMatrix] = {}
         self._panels: dict[str, StoredPanels] = {}
+        self._signed: dict[str, StoredSigned] = {}
+        self._halves: dict[str, Region] = {}
         self._vectors: dict[str, Region] = {}
         self._parts: dict[str, tuple[int, int]] = {}
 
@@ -79,6 +99,25 @@ class WeightStore:
             self._count(names, values.nbytes)
         return name, self._vectors[name]
 
+    def half_vector(self, names: Sequence[str]) -> tuple[str, Region]:
+        """As `vector`, but float16.
+
+        Raises:
+            TensorError: a number that float16 does not hold.
+        """
+        name = "+".join(names)
+        if name not in self._halves:
+            values = np.concatenate([self._source.vector(n) for n in names])
+            largest = float(np.abs(values).max())
+            if largest > LARGEST:
+                raise TensorError(
+                    f"tensor {name} holds a number of size {largest:g}, more than the {LARGEST:g} of float16; "
+                    "export it for another engine"
+                )
+            self._halves[name] = self._file.store(values.astype(np.float16))
+            self._count(names, self._halves[name].nbytes)
+        return name, self._halves[name]
+
     def matrix(self, names: Sequence[str]) -> StoredMatrix:
         """The rows of the named matrices [outputs, inputs] stored as one, for ONNX Runtime's own operators."""
         name = "+".join(names)
@@ -94,6 +133,20 @@ class WeightStore:
         if name not in self._panels:
             self._panels[name] = self._in_panels(name, [f"{n}.weight" for n in names], gated)
         return self._panels[name]
+
+    def signed(self, names: Sequence[str]) -> StoredSigned:
+        """The rows of the named matrices stored as one, for DequantizeLinear; weights have no zero points."""
+        name = "+".join(names)
+        if name not in self._signed:
+            tensors = [f"{n}.weight" for n in names]
+            if self.recipe.bits:
+                self._signed[name] = self._in_signed(name, tensors)
+            else:
+                stored = self._float(name, tensors)
+                self._signed[name] = StoredSigned(
+                    name, stored.rows, stored.inputs, stored.inputs, stored.data
+                )
+        return self._signed[name]
 
     def _float(self, name: str, tensors: list[str]) -> StoredMatrix:
         rows, inputs = self._shape(tensors)
@@ -120,6 +173,21 @@ class WeightStore:
         zeros = self._file.store(np.concatenate(points)) if points else None
         self._count(tensors, data.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0))
         return StoredMatrix(name, rows, inputs, data, precision, scales, zeros)
+
+    def _in_signed(self, name: str, tensors: list[str]) -> StoredSigned:
+        precision = self._precision(tensors)
+        rows, inputs = self._shape(tensors)
+        width = inputs + precision.padding(inputs)
+        data = self._file.region((rows, width * precision.bits // 8), "uint8")
+        # Two's complement of a code less its middle is the code with its first bit turned.
+        middle = np.uint8(1 << (precision.bits - 1))
+        scales: list[Rows] = []
+        for part in self._rows(tensors):
+            data.append(pack(part.codes ^ middle, precision.bits))
+            scales.append(part.scales)
+        stored = self._file.store(np.concatenate(scales).astype(np.float16))
+        self._count(tensors, data.nbytes + stored.nbytes)
+        return StoredSigned(name, rows, inputs, width, data, precision, stored)
 
     def _in_panels(self, name: str, tensors: list[str], gated: bool) -> StoredPanels:
         precision = self._precision(tensors)

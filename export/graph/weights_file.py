@@ -40,10 +40,16 @@ class Region:
         self._file.write_at(self.offset + self._written, data)
         self._written += data.nbytes
 
-    def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> onnx.TensorProto:
-        """An initializer whose data is this region, seen as `shape`; several may share one region."""
+    def tensor(
+        self, name: str, shape: tuple[int, ...] | None = None, kind: int | None = None
+    ) -> onnx.TensorProto:
+        """An initializer whose data is this region, seen as `shape`; several may share one region.
+
+        `kind` is an ONNX type where that is not the region's own, such as INT4 for bytes of two codes each.
+        """
         assert self._written == self.nbytes, f"{name}: {self._written} of {self.nbytes} bytes written"
-        tensor = onnx.TensorProto(name=name, data_type=_TYPES[self.dtype], dims=shape or self.shape)
+        data_type = _TYPES[self.dtype] if kind is None else kind
+        tensor = onnx.TensorProto(name=name, data_type=data_type, dims=shape or self.shape)
         tensor.data_location = onnx.TensorProto.EXTERNAL
         place = {"location": self._file.path.name, "offset": self.offset, "length": self.nbytes}
         for key, value in place.items():

@@ -68,7 +68,8 @@ def test_the_engine_it_is_for(
             "cpu",
             "cpu takes int4 and int8 weights, not fp16; choose such weights, or engine onnxruntime",
         ),
-        ("int4", "tensorrt", "engine 'tensorrt' is unknown; choose one of cpu, onnxruntime"),
+        ("int4", "tpu", "engine 'tpu' is unknown; choose one of cpu, onnxruntime, tensorrt"),
+        ("fp32", "tensorrt", "engine tensorrt computes in float16, and weights are fp32"),
     ],
 )
 def test_an_engine_that_is_refused(

@@ -60,7 +60,7 @@ def write_large_artifact(out: Path) -> Path:
         pass
 
     with artifact_folder(out, force=False) as folder:
-        parts, variant = write_variant(folder, CPU, SPEC, RECIPE, _Noise())
+        parts, variants = write_variant(folder, CPU, SPEC, RECIPE, _Noise())
         write_manifest(
             folder,
             silent,
@@ -68,7 +68,7 @@ def write_large_artifact(out: Path) -> Path:
             spec=SPEC,
             recipe=RECIPE.to_json(),
             parts=parts,
-            variant=variant,
+            variants=variants,
             provenance={},
         )
     return out

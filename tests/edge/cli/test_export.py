@@ -218,7 +218,7 @@ def test_what_the_exporter_is_given(
         (("model.gguf", "--method", "magic"), 2, "'magic' is not one of"),
         (("model.gguf", "--effort", "all"), 2, "'all' is not one of"),
         (("model.gguf", "--bits", "few"), 2, "'few' is not a valid float"),
-        (("model.gguf", "--kv", "fp16"), 2, "'fp16' is not one of"),
+        (("model.gguf", "--kv", "fp8"), 2, "'fp8' is not one of"),
     ],
 )
 def test_a_wrong_command_line(
@@ -311,3 +311,16 @@ def test_an_export_that_is_stopped_leaves_things_as_they_were(
     assert [path.name for path in tmp_path.iterdir()] == (["tiny.edge"] if force else [])
     if force:
         assert (out / "edge.json").read_text() == (tiny_artifact / "edge.json").read_text()
+
+
+def test_graphs_for_tensorrt_are_not_said_to_run(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tiny.edge"
+    told = run_edge("export", tiny_checkpoint, "-o", out, "--engine", "tensorrt", "--kv", "fp16").out
+    assert "\nKV               fp16\n" in told
+    assert told.endswith(
+        f"\nNext: build engines from the graphs in {out / 'tensorrt'}, see docs/tensorrt.md\n"
+    )
+    converted = tmp_path / "cpu.edge"
+    assert "Next: edge run" in run_edge("convert", out, "-o", converted, "--engine", "cpu").out

@@ -82,6 +82,17 @@ def test_inspect_json(run_edge: Run, artifact: Path) -> None:
     ]
 
 
+def test_inspect_names_the_tensorrt_of_each_form(run_edge: Run, tmp_path: Path) -> None:
+    forms = [replace(VARIANT, engine="tensorrt", requires=version) for version in ("10.16.0", "10.3.0")]
+    manifest = replace(MANIFEST_OF_WINDOWED, variants=tuple(forms), files=entries(FILES))
+    write_artifact(tmp_path / "m.edge", manifest, FILES)
+    told = [line for line in run_edge("inspect", tmp_path / "m.edge").out.splitlines() if "runs on" in line]
+    assert [line.partition("with ")[2] for line in told] == [
+        "TensorRT 10.16.0 or newer",
+        "TensorRT 10.3.0 or newer",
+    ]
+
+
 def test_inspect_names_the_layout_of_weights(run_edge: Run, tmp_path: Path) -> None:
     variant = replace(VARIANT, engine="cpu", dialect="cpu", layout="panels", layout_version=1)
     manifest = replace(MANIFEST_OF_WINDOWED, variants=(variant, VARIANT), files=entries(FILES))

@@ -1,0 +1,50 @@
+"""8-bit codes with scales above 0, which is what TensorRT takes: a negative scale's sign goes over to its codes.
+
+The largest code of 8 bits, less its middle, is 127 and the least -128. So the -128 of a block whose sign changes
+becomes 127, one step of its scale less, and every other weight stays what it is: 3 to 10% more squared error than 8
+bits have. A block of zeros gets the scale 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from export.graph.weight_source import WeightSource
+from export.quantize import Quantized, Recipe
+from export.quantize.method import Rows
+
+_BITS, _MIDDLE, _LAST = 8, 128, 255
+
+
+class PositiveScales:
+    """A `WeightSource`: `source`, with the scales of its 8-bit matrices above 0."""
+
+    def __init__(self, source: WeightSource, recipe: Recipe) -> None:
+        self._source, self._recipe = source, recipe
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See `WeightSource.shape`."""
+        return self._source.shape(name)
+
+    def vector(self, name: str) -> Rows:
+        """See `WeightSource.vector`."""
+        return self._source.vector(name)
+
+    def floats(self, name: str) -> Iterator[Rows]:
+        """See `WeightSource.floats`."""
+        return self._source.floats(name)
+
+    def quantized(self, name: str) -> Iterator[Quantized]:
+        """See `WeightSource.quantized`."""
+        parts = self._source.quantized(name)
+        return map(_positive, parts) if self._recipe.of(name).bits == _BITS else parts
+
+
+def _positive(part: Quantized) -> Quantized:
+    assert part.zeros is None
+    scales = part.scales[..., None]
+    turned = np.minimum(2 * _MIDDLE - part.codes.astype(np.int16), _LAST)
+    codes = np.where(scales < 0, turned, np.where(scales == 0, _MIDDLE, part.codes)).astype(np.uint8)
+    return Quantized(codes, np.where(part.scales == 0, np.float32(1), np.abs(part.scales)), None)
