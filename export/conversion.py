@@ -15,13 +15,15 @@ from export.calibration import KV_CALIBRATION
 from export.evaluate.report import PAGE
 from export.folder import artifact_folder
 from export.graph.panels import LAYOUT, VERSION
+from export.graph.weight_source import WeightSource
 from export.graph.weights_file import writing
 from export.manifest import write_manifest
 from export.progress import Counter, Progress
-from export.quantize import Recipe
+from export.quantize import MIXED, Recipe
 from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
 from export.variant import ENGINES, chosen_engine, write_variant
+from export.widened import WidenedWeights, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class ConvertReport:
     """Scales that were no float16, as artifacts of format 1 have them."""
     largest_scale_change: float
     """Of those, relative to the scale."""
+    widened: int
+    """Matrices whose codes have more bits now, since the engine has no operators for so few."""
     file_bytes: int
     bits_per_weight: float
     seconds: float
@@ -77,7 +81,8 @@ def convert(
     source, out = open_artifact(artifact), Path(out)
     recipe = stored_recipe(source)
     # Asked first, so that the advice is right where there is only one engine for such weights.
-    engine = chosen_engine(engine, recipe)
+    wide = widened(recipe, engine) if engine in ENGINES else recipe
+    engine = chosen_engine(engine, wide)
     variant = _other_variant(source, engine)
     with artifact_folder(out, force=force) as folder:
         total = sum(entry.size for entry in source.manifest.files)
@@ -86,16 +91,19 @@ def convert(
         total = sum(source.file(name).stat().st_size for name in variant.files) - size
         weights = StoredWeights(source, variant, recipe, Counter(report, "convert", total).add)
         name = Path(os.path.abspath(out)).name.removesuffix(".edge")
-        manifest, file_bytes = _write(folder, name, source, weights, recipe, engine, report)
+        manifest, file_bytes = _write(
+            folder, name, source, WidenedWeights(weights, recipe, wide), wide, engine, report
+        )
     return ConvertReport(
         path=str(out),
         source=str(artifact),
         source_engine=variant.engine,
         engine=engine,
-        weights=recipe.weights,
-        block=recipe.block if recipe.bits else None,
+        weights=MIXED if recipe.tensors else recipe.weights,
+        block=recipe.block if recipe.bits and not recipe.tensors else None,
         rounded_scales=weights.rounded_scales,
         largest_scale_change=weights.largest_change,
+        widened=sum(wide.of(name) != precision for name, precision in recipe.tensors.items()),
         file_bytes=file_bytes,
         bits_per_weight=manifest.bits_per_weight,
         seconds=time.perf_counter() - started,
@@ -107,7 +115,7 @@ def _write(
     folder: Path,
     name: str,
     source: Artifact,
-    weights: StoredWeights,
+    weights: WeightSource,
     recipe: Recipe,
     engine: str,
     progress: Progress,
@@ -127,7 +135,7 @@ def _write(
         progress,
         name=name,
         spec=source.spec,
-        recipe=manifest.recipe,
+        recipe=recipe.to_json(),
         parts=parts,
         variants=variants,
         provenance={key: value for key, value in manifest.provenance.items() if key != KV_CALIBRATION},

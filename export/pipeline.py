@@ -22,13 +22,12 @@ from export.fit.stage import Weights, Wish, chosen_weights
 from export.folder import artifact_folder
 from export.portable_variant import TENSORRT
 from export.progress import Progress
-from export.quantize import AUTO, Recipe
+from export.quantize import AUTO, MIXED, Recipe
 from export.usage import peak_rss_bytes
 from export.variant import chosen_engine, chosen_kv
 
 DEFAULT_METHOD = AUTO
 DEFAULT_FIDELITY = True
-MIXED = "mixed"
 SHORT = 2
 """Windows of text that an export is measured on."""
 

@@ -68,5 +68,7 @@ def _print_report(report: dict[str, Any]) -> None:
     if report["rounded_scales"]:
         change = f"{count(report['rounded_scales'])}, by up to {100 * report['largest_scale_change']:.2f}%"
         rows.insert(3, ("scales rounded", change))
+    if report["widened"]:
+        rows.insert(3, ("widened", f"{report['widened']} matrices to 8 bits, which hold the same weights"))
     print_table(rows)
     click.echo(f"\nNext: {next_step(report)}")

@@ -3,7 +3,7 @@
 from export.quantize.inputs import Inputs
 from export.quantize.method import Method, Quantized
 from export.quantize.precision import BITS, BLOCKS, Precision
-from export.quantize.recipe import AUTO, METHODS, WEIGHTS, Recipe
+from export.quantize.recipe import AUTO, METHODS, MIXED, WEIGHTS, Recipe
 from export.quantize.rtn import RoundToNearest
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "BITS",
     "BLOCKS",
     "METHODS",
+    "MIXED",
     "WEIGHTS",
     "Inputs",
     "Method",

@@ -11,6 +11,8 @@ from export.quantize.precision import BLOCKS, Precision
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 AUTO = "auto"
+MIXED = "mixed"
+"""What a report calls weights that differ from matrix to matrix."""
 METHODS = ("rtn", "hqq", "awq", "gptq", "gptq+descent", "awq+gptq", "awq+gptq+descent")
 
 

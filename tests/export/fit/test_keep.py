@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from edge.artifact import open_artifact
 from edge.errors import InvalidArgument
-from export import export
+from export import convert, export
 from export.checkpoint import open_checkpoint
 from export.checkpoint.packed.packed_tensor import PackedTensor
 from export.fit import EFFORTS
@@ -82,6 +82,20 @@ def test_all_is_kept(kind: Kind, engine: str, tmp_path: Path) -> None:
     assert manifest.provenance["kept"] == report.kept
     bits = {Kind.Q4_0: 4, Kind.Q5_0: 5 if engine == "cpu" else 8, Kind.Q8_0: 8}[kind]
     assert stored_recipe(open_artifact(tmp_path / "kept")).of(UP) == Precision(bits, 32)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"])
+def test_a_conversion_widens_what_it_has_to(engine: str, tmp_path: Path) -> None:
+    """5 bits become 8 where the operators take 4 and 8, and the weights stay."""
+    path = source(tmp_path, {"blk.1.ffn_down.weight": Kind.Q5_0, "blk.0.attn_output.weight": Kind.Q4_0})
+    export(path, tmp_path / "five", method="rtn", keep=True)
+    report = convert(tmp_path / "five", tmp_path / "wide", engine=engine)
+    assert (report.widened, report.weights) == (1, "mixed")
+    recipe = stored_recipe(open_artifact(tmp_path / "wide"))
+    down = "model.layers.1.mlp.down_proj"
+    assert (recipe.of(down).bits, recipe.of("model.layers.0.self_attn.o_proj").bits) == (8, 4)
+    exact = open_checkpoint(path).tensors[f"{down}.weight"].read()
+    np.testing.assert_array_equal(weights_of(tmp_path / "wide", down), exact)
 
 
 def test_auto_sees_what_fits_the_recipe(tmp_path: Path) -> None:
