@@ -1,7 +1,7 @@
 """Artifacts beside llama.cpp's formats: KL divergence from the same full-precision model, over the same tokens.
 
 python -m bench.formats REFERENCE.gguf [--artifact A.edge]... [--gguf F.gguf ... --llama PYTHON] [--tokens 4096]
-    [--text FILE] [--json]
+    [--text FILE] [--kv fp16] [--json]
 
 Windows of 512 tokens without a beginning of text, each by itself. Artifacts run as they would for a user, the reference
 layer by layer in float32. llama.cpp's formats run in llama.cpp, beside the reference in llama.cpp, by PYTHON, which has
@@ -44,6 +44,7 @@ Windows = NDArray[np.int64]
 @click.option("--llama", help="A Python with llama-cpp-python.")
 @click.option("--tokens", default=4096, show_default=True)
 @click.option("--text", type=click.Path(exists=True, path_type=Path), help="Another text than Python's help.")
+@click.option("--kv", help="What artifacts keep KV as, in place of their own; llama.cpp's formats keep fp16.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
     reference: Path,
@@ -52,6 +53,7 @@ def main(
     llama: str | None,
     tokens: int,
     text: Path | None,
+    kv: str | None,
     as_json: bool,
 ) -> None:
     """Print what each costs, and how large it is."""
@@ -61,7 +63,7 @@ def main(
         ids = tokenizer.encode(words, add_special_tokens=False).ids[: tokens // WINDOW * WINDOW]
         windows = np.array(ids, np.int64)[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)
         found = [Divergence() for _ in artifacts]
-        models = [edge.load(path, context=WINDOW) for path in artifacts]
+        models = [edge.load(path, context=WINDOW, kv=kv) for path in artifacts]
         source = CheckpointWeights(checkpoint.tensors, Recipe(weights="fp32"), lambda nbytes: None)
         with tempfile.TemporaryDirectory() as folder:
             hidden = full_precision(checkpoint.spec, source, windows, Path(folder), lambda layers: None)
