@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.calibration import OWN_TEXT, CalibrationText
 from export.checkpoint import Checkpoint
 from export.fit.effort import Effort
 from export.fit.fitted import FittedWeights
@@ -60,16 +59,15 @@ class Fit:
     """(bytes of matrices, expected KL in nats) of other targets; empty where sensitivity was not measured."""
 
 
-def fit(checkpoint: Checkpoint, plan: Plan, text: CalibrationText, work: Work, progress: Progress) -> Fit:
+def fit(checkpoint: Checkpoint, plan: Plan, tokens: CalibrationTokens, work: Work, progress: Progress) -> Fit:
     """Choose precisions and codes, in `work`, where what is done already is not done again.
 
     Raises:
-        InvalidArgument: the text is too short.
         CheckpointError, EngineFailed, MissingExtra, StorageError
     """
     spec = checkpoint.spec
-    talk = _talk(checkpoint, plan.effort, text, work, progress)
-    tokens = CalibrationTokens.of(text, checkpoint.text.tokenizer_json, spec, plan.effort.windows, talk)
+    if tokens.ours and plan.effort.talks:
+        tokens = tokens.with_talk(_talk(checkpoint, plan.effort, work, progress))
     exact = CheckpointWeights(checkpoint.tensors, plan.recipe, lambda nbytes: None)
     recipe = replace(plan.recipe, method=_stored_method(plan))
     curve: list[tuple[int, float]] = []
@@ -111,11 +109,7 @@ def identity(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _talk(
-    checkpoint: Checkpoint, effort: Effort, text: CalibrationText, work: Work, progress: Progress
-) -> NDArray[np.int64] | None:
-    if text.name != OWN_TEXT or not effort.talks:
-        return None
+def _talk(checkpoint: Checkpoint, effort: Effort, work: Work, progress: Progress) -> NDArray[np.int64]:
     talk = work.array("talk")
     if talk is None:
         talk = own_windows(checkpoint, effort.talks, work.path, progress)

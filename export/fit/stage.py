@@ -19,6 +19,7 @@ from export.fit.grids import kept_tensors, require_some, source_grids
 from export.fit.layers import KEPT
 from export.fit.matrices import matrices
 from export.fit.target import check_target, other_bytes, parse_size
+from export.fit.text import CalibrationTokens
 from export.fit.work import Work
 from export.folder import locked
 from export.graph.checkpoint_weights import STREAMED, CheckpointWeights
@@ -140,6 +141,8 @@ def chosen_weights(
     if wish.targeted:
         other = other_bytes(checkpoint.spec, _text_bytes(checkpoint))
         target = check_target(checkpoint.spec, engine, wish.bits, wish.size, other, nbytes)
+    # Before there is work to go on with.
+    tokens = CalibrationTokens.of(text, checkpoint.text.tokenizer_json, checkpoint.spec, wish.effort.windows)
     plan = Plan(recipe, wish.method, wish.effort, engine, target, grids)
     path = Path(os.path.abspath(out))
     options = {
@@ -160,7 +163,7 @@ def chosen_weights(
             raise StorageError(
                 f"{out} is being exported by another process; wait for it, or choose another -o"
             )
-        found = fit(checkpoint, plan, text, work, progress)
+        found = fit(checkpoint, plan, tokens, work, progress)
         kept, _ = _kept(checkpoint, found.recipe, grids)
         yield Weights(found.recipe, found.weights, {FITTING: found.provenance}, found.curve, kept)
         work.remove()

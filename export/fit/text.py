@@ -33,15 +33,8 @@ class CalibrationTokens:
     provenance: dict[str, Any]
 
     @classmethod
-    def of(
-        cls,
-        text: CalibrationText,
-        tokenizer_json: str,
-        spec: ModelSpec,
-        count: int,
-        talk: NDArray[np.int64] | None = None,
-    ) -> CalibrationTokens:
-        """At most `count` windows of the text; of our own, the first part of Python's help and `talk` where it is ours.
+    def of(cls, text: CalibrationText, tokenizer_json: str, spec: ModelSpec, count: int) -> CalibrationTokens:
+        """At most `count` windows of the text; of our own and the first part of Python's help where it is ours.
 
         Every other window begins with what the tokenizer puts before a text.
 
@@ -69,9 +62,15 @@ class CalibrationTokens:
             windows[1::2] = np.concatenate(
                 [np.tile(before, (len(windows[1::2]), 1)), windows[1::2, : -len(before)]], axis=1
             )
-        told: dict[str, Any] = {"text": text.name, "sha256": sha256(whole.encode()).hexdigest()}
-        if talk is not None and len(talk):
-            # In place of some of the text, the first of which is ours.
-            windows = np.concatenate([windows[:1], talk, windows[1 + len(talk) :]])
-            told["talk"] = int(talk.size)
-        return cls(windows, {**told, "tokens": int(windows.size)})
+        digest = sha256(whole.encode()).hexdigest()
+        return cls(windows, {"text": text.name, "sha256": digest, "tokens": int(windows.size)})
+
+    @property
+    def ours(self) -> bool:
+        """Whether the user gave no text."""
+        return bool(self.provenance["text"] == OWN_TEXT)
+
+    def with_talk(self, talk: NDArray[np.int64]) -> CalibrationTokens:
+        """The same with windows of `talk` in place of some, but for the first, which is of our text."""
+        windows = np.concatenate([self.windows[:1], talk, self.windows[1 + len(talk) :]])
+        return CalibrationTokens(windows, {**self.provenance, "talk": int(talk.size)})

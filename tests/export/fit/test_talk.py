@@ -67,7 +67,8 @@ def test_it_takes_the_place_of_some_text(source: Path) -> None:
     window = min(512, spec.context)
     talk = np.full((1, window), 7)
     ours = CalibrationText.read(None)
-    plain, mixed = (CalibrationTokens.of(ours, tokenizer, spec, 4, given) for given in (None, talk))
+    plain = CalibrationTokens.of(ours, tokenizer, spec, 4)
+    mixed = plain.with_talk(talk)
     assert plain.windows.shape == mixed.windows.shape
     assert (mixed.windows[1] == 7).all()
     np.testing.assert_array_equal(mixed.windows[[0, 2, 3]], plain.windows[[0, 2, 3]])
