@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from edge.artifact import GraphArtifact, GraphTensor
 from edge.errors import ArtifactError, InvalidArgument
-from edge.tokenizer import Tokenizer
 
 
 class Graphs:
@@ -51,7 +51,7 @@ class Graphs:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that lay beside the model.
+        """The tokenizer that lay beside the model, as the `tokenizers` library has it.
 
         Raises:
             ArtifactError: there was none, or it cannot be used.
@@ -61,7 +61,14 @@ class Graphs:
                 f"{self.artifact.path} has no tokenizer.json; make the graph's inputs yourself, "
                 "or export from a folder that has one"
             )
-        return Tokenizer(self.artifact.text("tokenizer.json"))
+        try:
+            return Tokenizer.from_str(self.artifact.text("tokenizer.json"))
+        except ArtifactError:
+            raise
+        except Exception as e:  # the library raises Exception itself
+            raise ArtifactError(
+                f"{self.artifact.path / 'tokenizer.json'} is no tokenizer ({e}); export the artifact again"
+            ) from None
 
     def run(
         self, feeds: Mapping[str, Any], graph: str | None = None, outputs: Sequence[str] | None = None

@@ -46,11 +46,9 @@ class PassReport:
 
     products: int = 0
     embeddings: int = 0
-    floats: int = 0
-    """Products with a constant matrix, and convolutions, that stay float."""
+    floats: Counter[str] = field(default_factory=Counter)
+    """By operator, products with constants and convolutions that stay float."""
     requires: str = OLDEST_ENGINE
-    kept: Counter[str] = field(default_factory=Counter)
-    """The same by operator."""
 
 
 def quantize_graph(source: SourceGraph, weights: SharedWeights) -> tuple[onnx.ModelProto, PassReport]:
@@ -162,12 +160,12 @@ class _Pass:
         rows, inputs = self._source.initializers[constant.name].dims
         if node.op_type != "Gather" and not self._reads_columns(constant, node):
             rows, inputs = inputs, rows
-        return rows * inputs >= LEAST_ELEMENTS and inputs >= _LEAST_INPUTS
+        return bool(rows * inputs >= LEAST_ELEMENTS and inputs >= _LEAST_INPUTS)
 
     def _reads_columns(self, constant: _Constant, node: onnx.NodeProto) -> bool:
         """Whether the initializer is [outputs, inputs], as MatMulNBits has it."""
         turned = node.op_type == "Gemm" and bool(_attribute(node, "transB", 0))
-        return constant.transposed != turned
+        return bool(constant.transposed != turned)
 
     def _only_read(self, name: str, readers: Counter[str]) -> bool:
         """Whether every use of an initializer, through what passes it on, reads it as codes."""
@@ -258,8 +256,7 @@ class _Pass:
             self._constant(name) is not None or name in self._source.initializers for name in node.input[1:2]
         )
         if reads:
-            self._report.floats += 1
-            self._report.kept[node.op_type] += 1
+            self._report.floats[node.op_type] += 1
 
     def _put(self, name: str, tensor: Any, shape: tuple[int, ...]) -> str:
         name = f"edgewise.{name}"
@@ -372,7 +369,9 @@ def _ranks(source: SourceGraph) -> dict[str, int]:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large initializers as inputs."""
     graph = model.graph
-    small = [t for t in graph.initializer if t.data_location != TensorProto.EXTERNAL and t.ByteSize() <= _INLINE]
+    small = [
+        t for t in graph.initializer if t.data_location != TensorProto.EXTERNAL and t.ByteSize() <= _INLINE
+    ]
     names = {t.name for t in small}
     large = [
         helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))

@@ -9,29 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from edge.artifact import MANIFEST
-from edge.artifact.graphs import GraphsManifest
 from edge.errors import InvalidArgument
 from edge.version import VERSION
-from export.folder import artifact_folder, list_files, write_text
-from export.graph.graph import OLDEST_ENGINE, newest
-from export.graph.weights_file import WeightsFile, writing
-from export.optimum.graph_pass import PassReport, quantize_graph
-from export.optimum.interface import graph_entry
+from export.folder import artifact_folder
+from export.graph.weights_file import writing
+from export.optimum.pack import pack
 from export.optimum.run import FloatGraph, run_optimum
-from export.optimum.shared_weights import SharedWeights
 from export.optimum.source_graph import SourceGraph
 from export.optimum.texts import copy_texts
 from export.optimum.verify import Reference, check_float, graph_errors
-from export.progress import Counter, Progress
+from export.progress import Progress
 from export.quantize import AUTO, Recipe
 from export.usage import peak_rss_bytes
 
 WEIGHTS = ("int4", "int8", "fp32")
 METHODS = ("rtn", "hqq")
-FOLDER, WEIGHTS_FILE = "graphs", "weights.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,70 +102,35 @@ def export_graphs(
     if not task or not task.replace("-", "").isalnum():
         raise InvalidArgument(f"task {task!r} is none; give one such as feature-extraction, or auto")
     report, out = progress or (lambda stage, done, total: None), Path(out)
+    name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder:
         made = folder / ".optimum"
         report("torch to ONNX", 0, 1)
         with writing(folder):
             floats = run_optimum(str(source), task, made)
-        references = {
-            graph.name: [Reference.read(path) for path in graph.references] for graph in floats.graphs
+        references = {graph.name: tuple(map(Reference.read, graph.references)) for graph in floats.graphs}
+        exact = {graph.name: _float_errors(graph, references[graph.name], report) for graph in floats.graphs}
+        packed = pack(folder, floats.graphs, recipe, report)
+        coded = {
+            graph.name: graph_errors(folder / graph.model, references[graph.name]) if recipe.bits else None
+            for graph in packed.entries
         }
-        wrong = {
-            graph.name: _float_errors(graph, references[graph.name], report) for graph in floats.graphs
-        }
-        with writing(folder):
-            (folder / FOLDER).mkdir()
-        entries, passed, requires = [], {}, OLDEST_ENGINE
-        total = sum(graph.path.stat().st_size for graph in floats.graphs)
-        counter = Counter(report, "quantize" if recipe.bits else "write", total)
-        with WeightsFile(folder / FOLDER / WEIGHTS_FILE) as file:
-            shared = SharedWeights(recipe, file)
-            for graph in floats.graphs:
-                size = graph.path.stat().st_size
-                entry, passed[graph.name] = _write(folder, graph, shared)
-                requires = newest(requires, passed[graph.name].requires)
-                entries.append(entry)
-                counter.add(size)
-        graphs = tuple(
-            GraphReport(
-                name=graph.name,
-                products=passed[graph.name].products,
-                embeddings=passed[graph.name].embeddings,
-                floats=dict(passed[graph.name].kept),
-                float_errors=wrong[graph.name],
-                quantized_errors=graph_errors(
-                    folder / FOLDER / f"{graph.name}.onnx", references[graph.name]
-                )
-                if recipe.bits
-                else None,
-            )
-            for graph in floats.graphs
-        )
         copy_texts(made, folder)
         shutil.rmtree(made)
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        manifest = GraphsManifest(
-            name=Path(os.path.abspath(out)).name.removesuffix(".edge"),
+        manifest, file_bytes = packed.write_manifest(
+            folder,
+            report,
+            name=name,
             architecture=floats.architecture,
             task=floats.task,
             recipe=recipe.to_json(),
-            requires=requires,
-            parameters=shared.parameters,
-            weight_bytes=shared.nbytes,
-            weights=f"{FOLDER}/{WEIGHTS_FILE}",
-            graphs=tuple(entries),
             provenance={
                 "source": _origin(source),
                 "edgewise": VERSION,
                 "via": floats.versions,
-                "errors": {
-                    graph.name: {"float": graph.float_errors, "quantized": graph.quantized_errors}
-                    for graph in graphs
-                },
+                "errors": {key: {"float": exact[key], "quantized": coded[key]} for key in exact},
             },
-            files=list_files(folder, Counter(report, "checksums", size).add),
         )
-        size += write_text(folder / MANIFEST, manifest.dumps())
     return GraphsReport(
         path=str(out),
         source=str(source),
@@ -182,11 +139,21 @@ def export_graphs(
         weights=weights,
         block=block if recipe.bits else None,
         method=recipe.method if recipe.bits else None,
-        parameters=shared.parameters,
-        matrices=shared.matrices,
+        parameters=manifest.parameters,
+        matrices=packed.matrices,
         bits_per_weight=manifest.bits_per_weight,
-        graphs=graphs,
-        file_bytes=size,
+        graphs=tuple(
+            GraphReport(
+                name=key,
+                products=passed.products,
+                embeddings=passed.embeddings,
+                floats=dict(passed.floats),
+                float_errors=exact[key],
+                quantized_errors=coded[key],
+            )
+            for key, passed in packed.passed.items()
+        ),
+        file_bytes=file_bytes,
         seconds=time.perf_counter() - started,
         peak_rss_bytes=peak_rss_bytes(),
     )
@@ -206,26 +173,15 @@ def _recipe(weights: str, block: int, zero_points: bool, method: str | None) -> 
     return Recipe(weights=weights, block=block, zero_points=zero_points, method=method)
 
 
-def _float_errors(graph: FloatGraph, references: list[Reference], progress: Progress) -> dict[str, float]:
+def _float_errors(
+    graph: FloatGraph, references: tuple[Reference, ...], progress: Progress
+) -> dict[str, float]:
     # Read with care before ONNX Runtime is given it.
     SourceGraph(graph.path).close()
     progress("compare with torch", 0, 1)
     errors = graph_errors(graph.path, references)
     check_float(graph.name, errors)
     return errors
-
-
-def _write(folder: Path, graph: FloatGraph, shared: SharedWeights) -> tuple[Any, PassReport]:
-    """Quantize a graph into the artifact; its entry in the manifest."""
-    source = SourceGraph(graph.path)
-    try:
-        model, passed = quantize_graph(source, shared)
-    finally:
-        source.close()
-    name = f"{FOLDER}/{graph.name}.onnx"
-    with writing(folder / name):
-        onnx.save_model(model, folder / name)
-    return graph_entry(graph.name, name, model.graph), passed
 
 
 def _origin(source: str | Path) -> str:

@@ -16,7 +16,6 @@ from edge.errors import (
     EngineFailed,
     InvalidArgument,
     MissingExtra,
-    StorageError,
     Unsupported,
 )
 
@@ -135,6 +134,8 @@ def _failure(source: str, python: str, code: int, out: Path) -> Exception:
     except (OSError, ValueError, KeyError, TypeError):
         log = (out / "errors.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         kind, message = "failed", next((line for line in reversed(log) if line.strip()), f"exit code {code}")
+    # To whom else to turn is no next step.
+    message = message.split(" Please ")[0].rstrip(".")
     message = message if len(message) <= _LONGEST else message[:_LONGEST] + " ..."
     if kind == "missing":
         return MissingExtra(

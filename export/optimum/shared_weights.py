@@ -42,7 +42,7 @@ class SharedWeights:
     def tensor(self, name: str, array: NDArray[Any], kind: int) -> onnx.TensorProto:
         """An initializer of the ONNX type `kind` with the values as they are."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        key = hashlib.sha256(data).digest()
+        key = hashlib.sha256(data.data).digest()
         if key not in self._floats:
             self._floats[key] = self._file.store(data)
             self._count(array.size, data.nbytes)
@@ -56,7 +56,7 @@ class SharedWeights:
         """Float32 [rows, inputs] quantized as the recipe says."""
         key = hashlib.sha256(f"{rows.shape}".encode())
         for part in _parts(rows):
-            key.update(part)
+            key.update(part.data)
         name = key.digest()
         if name not in self._matrices:
             self._matrices[name] = self._store(rows)

@@ -20,7 +20,7 @@ _LARGEST_GRAPH = (1 << 31) - 1
 CONTRIB = "com.microsoft"
 _DOMAINS = ("", "ai.onnx", CONTRIB)
 # Codes of a few bits are no source to quantize from.
-_SIZES = {
+_SIZES: dict[int, int] = {
     TensorProto.FLOAT: 4,
     TensorProto.DOUBLE: 8,
     TensorProto.FLOAT16: 2,
@@ -81,7 +81,7 @@ class SourceGraph:
     def nbytes(self, name: str) -> int:
         """Bytes of an initializer."""
         tensor = self.initializers[name]
-        return _SIZES[tensor.data_type] * math.prod(tensor.dims)
+        return int(_SIZES[tensor.data_type] * math.prod(tensor.dims))
 
     def array(self, name: str) -> NDArray[Any]:
         """The values of an initializer; mapped where they lie in a file of their own.
@@ -112,7 +112,9 @@ class SourceGraph:
 
     def _check_operators(self) -> None:
         if self.graph.sparse_initializer:
-            raise Unsupported(f"{self.path} holds sparse weights, which are not taken; export the model dense")
+            raise Unsupported(
+                f"{self.path} holds sparse weights, which are not taken; export the model dense"
+            )
         if self.model.functions:
             raise Unsupported(
                 f"{self.path} holds functions of its own ({self.model.functions[0].name}), which are not taken; "
@@ -158,7 +160,13 @@ class SourceGraph:
         pure, path = PurePosixPath(location), folder / location
         real = Path(os.path.realpath(path))
         outside = not real.is_relative_to(os.path.realpath(folder))
-        if not location.isprintable() or "\\" in location or pure.is_absolute() or ".." in pure.parts or outside:
+        if (
+            not location.isprintable()
+            or "\\" in location
+            or pure.is_absolute()
+            or ".." in pure.parts
+            or outside
+        ):
             raise CheckpointCorrupt(
                 f"{where} lies in {location!r}, which is no file beside the graph; do not use this model"
             )

@@ -72,7 +72,7 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
 
     # Its own validation holds the models and how they are to be called: what is written here is compared later, with
     # the quantized graphs too.
-    convert.validate_models_outputs = references
+    setattr(convert, "validate_models_outputs", references)  # noqa: B010
     tasks.get_model_from_task = staticmethod(load_safely)
     if task == "auto" and Path(source).is_dir():
         found = _task(tasks, Path(source))
@@ -97,7 +97,9 @@ def _task(tasks: Any, folder: Path) -> str:
         kind = getattr(importlib.import_module("transformers"), str(name), None)
         if kind is not None:
             return str(tasks._infer_task_from_model_or_model_class(model_class=kind))
-    raise ValueError(f"its config.json names no architecture that transformers has: {config.get('architectures')}")
+    raise ValueError(
+        f"its config.json names no architecture that transformers has: {config.get('architectures')}"
+    )
 
 
 def _inputs(path: Path) -> list[str]:
@@ -204,6 +206,7 @@ def _write(path: Path, value: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # The folder of this file: modules beside it are no top-level ones.
-    sys.path.pop(0)
+    # Modules beside this file are no top-level ones.
+    beside = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if path != beside]
     sys.exit(main(sys.argv[1:]))

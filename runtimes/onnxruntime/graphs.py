@@ -46,9 +46,7 @@ class GraphSessions:
         known = [tensor.name for tensor in graph.outputs]
         for name in wanted:
             if name not in known:
-                raise InvalidArgument(
-                    f"graph {graph.name} has no output {name!r}; it has {', '.join(known)}"
-                )
+                raise InvalidArgument(f"graph {graph.name} has no output {name!r}; it has {', '.join(known)}")
         arrays = _checked(graph, feeds)
         session = self._session(graph)
         try:
