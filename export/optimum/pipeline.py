@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -99,7 +100,7 @@ def export_graphs(
     """
     started = time.perf_counter()
     recipe = _recipe(weights, block, zero_points, method)
-    if not task or not task.replace("-", "").isalnum():
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", task):
         raise InvalidArgument(f"task {task!r} is none; give one such as feature-extraction, or auto")
     report, out = progress or (lambda stage, done, total: None), Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")

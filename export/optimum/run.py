@@ -136,7 +136,7 @@ def _failure(source: str, python: str, code: int, out: Path) -> Exception:
         kind, message = "failed", next((line for line in reversed(log) if line.strip()), f"exit code {code}")
     # To whom else to turn is no next step.
     message = message.split(" Please ")[0].rstrip(".")
-    message = message if len(message) <= _LONGEST else message[:_LONGEST] + " ..."
+    message = message if len(message) <= _LONGEST else message[:_LONGEST].rstrip() + " ..."
     if kind == "missing":
         return MissingExtra(
             f"edge export --via optimum needs {message}, which {python} does not have; optimum wants an environment "

@@ -35,7 +35,7 @@ _SIZES: dict[int, int] = {
     TensorProto.UINT64: 8,
     TensorProto.BOOL: 1,
 }
-_DEEPEST = 32
+_DEEPEST = 16
 
 
 class SourceGraph:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,10 @@ class Reference:
             EngineFailed: it is none.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: np.load leaves a file open that is none of its own.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError) as e:
+        except (OSError, ValueError, EOFError, BadZipFile) as e:
             raise EngineFailed(f"optimum left no outputs of torch in {path.name} ({e}); try again") from None
         return cls(
             {name.removeprefix(_IN): value for name, value in arrays.items() if name.startswith(_IN)},

@@ -107,7 +107,7 @@ def made_run(
         save_reference(reference, feeds, outputs)
         path = out / f"{name}.onnx"
         onnx.save_model(
-            made, path, save_as_external_data=external, location=f"{name}.onnx_data", size_threshold=0
+            made, path, save_as_external_data=external, location=f"{name}.onnx_data"
         )
         graphs.append(FloatGraph(name=name, path=path, references=(reference,)))
     (out / "config.json").write_text('{"model_type": "made"}')
