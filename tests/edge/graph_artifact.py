@@ -85,9 +85,7 @@ def _sum() -> onnx.GraphProto:
 
 
 def _scale() -> onnx.GraphProto:
-    weight = TensorProto(
-        name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
-    )
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", "16")):
         weight.external_data.add(key=key, value=value)
     info = helper.make_tensor_value_info

@@ -25,9 +25,7 @@ tensors = st.builds(
 )
 
 
-@given(
-    st.lists(st.tuples(names, st.lists(tensors), st.lists(tensors)), min_size=1, unique_by=lambda t: t[0])
-)
+@given(st.lists(st.tuples(names, st.lists(tensors), st.lists(tensors)), min_size=1, unique_by=lambda t: t[0]))
 def test_what_is_written_is_read(drawn: list[tuple[str, list[GraphTensor], list[GraphTensor]]]) -> None:
     manifest = GraphsManifest(
         name="n",

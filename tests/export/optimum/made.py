@@ -42,7 +42,7 @@ def model(
 
 
 def encoder(seed: int = 0) -> onnx.ModelProto:
-    """An embedding tied to its head, a MatMul, a Gemm with a bias, a convolution, and a matrix too small to quantize."""
+    """An embedding tied to its head, MatMul, Gemm with a bias, Conv, and a matrix too small to quantize."""
     embedding = weight(seed, VOCAB, WIDTH)
     nodes = [
         helper.make_node("Gather", ["embedding", "ids"], ["rows"]),
@@ -106,9 +106,7 @@ def made_run(
         reference = out / "references" / f"{name}.0.npz"
         save_reference(reference, feeds, outputs)
         path = out / f"{name}.onnx"
-        onnx.save_model(
-            made, path, save_as_external_data=external, location=f"{name}.onnx_data"
-        )
+        onnx.save_model(made, path, save_as_external_data=external, location=f"{name}.onnx_data")
         graphs.append(FloatGraph(name=name, path=path, references=(reference,)))
     (out / "config.json").write_text('{"model_type": "made"}')
     (out / "pytorch_model.bin").write_text("not wanted")

@@ -26,7 +26,9 @@ from export.optimum.run import PYTHON, run_optimum
 from tests.export.optimum.made import encoder, ids, made_run, run
 
 
-def exported(patch: pytest.MonkeyPatch, out: Path, *, how: dict[str, Any] | None = None, **options: Any) -> GraphsReport:
+def exported(
+    patch: pytest.MonkeyPatch, out: Path, *, how: dict[str, Any] | None = None, **options: Any
+) -> GraphsReport:
     """An artifact of two graphs."""
     models = {"encoder": encoder(), "decoder": encoder(7)}
     patch.setattr(pipeline, "run_optimum", lambda source, task, made: made_run(made, models, **(how or {})))
@@ -71,7 +73,7 @@ def test_an_artifact_is_loaded_and_run(
 def test_a_float_graph_that_is_not_torchs_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Unsupported, match="encoder is not what torch computes: .* is 0.0099 away"):
+    with pytest.raises(Unsupported, match=r"encoder is not what torch computes: .* is 0\.0099 away"):
         exported(monkeypatch, tmp_path / "made.edge", how={"off": 0.01})
     assert list(tmp_path.iterdir()) == []
 
@@ -119,7 +121,11 @@ def told(kind: str, message: str) -> str:
     ("body", "error", "words"),
     [
         (told("missing", "optimum"), MissingExtra, r"needs optimum, .*edgewise\[optimum\].*EDGEWISE_OPTIMUM"),
-        (told("not found", "no connection"), CheckpointNotFound, r"org/x.* \(no connection.* name its folder"),
+        (
+            told("not found", "no connection"),
+            CheckpointNotFound,
+            r"org/x.* \(no connection.* name its folder",
+        ),
         (told("unsupported", "no fnet. Please mail us"), Unsupported, r"\(no fnet\); choose another --task"),
         (told("failed", "boom " * 900), EngineFailed, r"boom \.\.\.\); EDGE_TRACEBACK=1"),
         ("echo 'Segmentation fault' >&2; exit 3", EngineFailed, "Segmentation fault"),

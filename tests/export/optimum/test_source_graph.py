@@ -111,14 +111,10 @@ def sparse(model: onnx.ModelProto) -> None:
         (sparse, Unsupported, "sparse"),
     ],
 )
-def test_a_hostile_graph_is_refused(
-    tmp_path: Path, spoil: Spoil, error: type[EdgeError], words: str
-) -> None:
+def test_a_hostile_graph_is_refused(tmp_path: Path, spoil: Spoil, error: type[EdgeError], words: str) -> None:
     path = tmp_path / "models" / "graph.onnx"
     path.parent.mkdir()
-    onnx.save_model(
-        encoder(), path, save_as_external_data=True, location="graph.onnx_data", size_threshold=0
-    )
+    onnx.save_model(encoder(), path, save_as_external_data=True, location="graph.onnx_data", size_threshold=0)
     (tmp_path / "graph.onnx_data").write_bytes((path.parent / "graph.onnx_data").read_bytes())
     (path.parent / "link").symlink_to(tmp_path / "graph.onnx_data")
     model = onnx.load(path, load_external_data=False)
@@ -132,7 +128,11 @@ def test_a_hostile_graph_is_refused(
 def test_weights_in_a_file_of_their_own_are_the_same(tmp_path: Path) -> None:
     onnx.save_model(encoder(), tmp_path / "inside.onnx")
     onnx.save_model(
-        encoder(), tmp_path / "beside.onnx", save_as_external_data=True, location="beside.bin", size_threshold=0
+        encoder(),
+        tmp_path / "beside.onnx",
+        save_as_external_data=True,
+        location="beside.bin",
+        size_threshold=0,
     )
     inside, beside = SourceGraph(tmp_path / "inside.onnx"), SourceGraph(tmp_path / "beside.onnx")
     for name in inside.initializers:
@@ -144,7 +144,7 @@ def test_a_graph_beyond_what_protobuf_holds_is_refused_unread(tmp_path: Path) ->
     with path.open("wb") as file:
         # Nothing of it is on the disk.
         file.truncate((1 << 31) + 5)
-    with pytest.raises(CheckpointCorrupt, match="2 GiB .* beside it"):
+    with pytest.raises(CheckpointCorrupt, match=r"2 GiB .* beside it"):
         SourceGraph(path)
 
 
@@ -173,7 +173,9 @@ def test_inline_weights_of_another_size_are_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_spoilt_bytes_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_spoilt_bytes_are_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     whole = bytearray(encoder().SerializeToString())
     if data.draw(st.booleans()):
         whole = whole[: data.draw(st.integers(0, len(whole) - 1))]

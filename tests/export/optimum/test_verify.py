@@ -35,7 +35,7 @@ def test_booleans_and_numbers_have_a_distance() -> None:
 @pytest.mark.parametrize("error", [2e-3, float("nan"), float("inf")])
 def test_a_float_graph_that_is_off_is_refused(error: float) -> None:
     check_float("encoder", {"a": 1e-3, "b": 0.0})
-    with pytest.raises(Unsupported, match="encoder is not what torch computes: b is .* --task"):
+    with pytest.raises(Unsupported, match=r"encoder is not what torch computes: b is .* --task"):
         check_float("encoder", {"a": 0.0, "b": error})
 
 
