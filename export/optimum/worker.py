@@ -53,7 +53,6 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
         model = load(task, *arguments, **{**options, "use_safetensors": True})
         report["task"] = task
         report["model_type"] = str(getattr(model.config, "model_type", ""))
-        report["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         return model
 
     def references(
