@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge.chat import Chat
     from edge.errors import EdgeError
     from edge.generate import Generation
+    from edge.graphs import Graphs
     from edge.model import Model, load
 
 # Names are loaded when first used: `runtimes` and `export` import edge.artifact without the rest.
@@ -26,6 +27,7 @@ _HOME = {
     "Chat": "edge.chat",
     "EdgeError": "edge.errors",
     "Generation": "edge.generate",
+    "Graphs": "edge.graphs",
     "Model": "edge.model",
     "ModelSpec": "edge.artifact",
     "load": "edge.model",
@@ -37,6 +39,7 @@ __all__ = [
     "Chat",
     "EdgeError",
     "Generation",
+    "Graphs",
     "Model",
     "ModelSpec",
     "__version__",

@@ -15,6 +15,7 @@ EdgeError
 │   ├── ArtifactCorrupt      a file missing, shortened or changed; a manifest that is no manifest
 │   ├── ArtifactTooNew       written by a later format version
 │   ├── ArtifactTooOld       in a layout that is no longer read
+│   ├── NotADecoder          graphs that are run from Python, where a decoder is wanted
 │   └── UnsafePath           a manifest that names a file outside its folder
 ├── BoardError               the machine, or what is written about it
 │   ├── UnknownBoard         no profile of that name
@@ -95,6 +96,10 @@ class ArtifactTooNew(ArtifactError):
 
 class ArtifactTooOld(ArtifactError):
     """The artifact was written in a layout that is no longer read."""
+
+
+class NotADecoder(ArtifactError):
+    """The artifact holds graphs that are run from Python, where a decoder is wanted."""
 
 
 class UnsafePath(ArtifactError):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from edge.artifact import Artifact, ModelSpec, open_artifact
+from edge.artifact import Artifact, GraphArtifact, ModelSpec, open_any
 from edge.cache.model_cache import ModelCache, open_folder
 from edge.cache.policy import AtLimit, Window
 from edge.cache.session import Session
@@ -16,6 +16,7 @@ from edge.chat import Chat
 from edge.defaults import end_ids, sampling_defaults, special_tokens
 from edge.errors import ArtifactError, ContextExceeded, InvalidArgument
 from edge.generate import Generation
+from edge.graphs import load_graphs
 from edge.limits import Limits, checked_tokens
 from edge.memory.admission import admit
 from edge.memory.needs import Needs
@@ -251,8 +252,10 @@ def load(
     prefix_cache: int | str = "auto",
     store: str | Path | None = None,
     disk: int | str = "auto",
-) -> Model:
-    """Load the artifact at `path`.
+) -> Model | Any:
+    """Load the artifact at `path`: a Model, or Graphs where it holds graphs that are no decoder of ours.
+
+    Graphs take `threads` alone. Type checkers are told of a Model, since that is what nearly every artifact is.
 
     `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
     cores available; `context` to as many tokens as fit, the model's own at most. `kv` is what keys and values are
@@ -278,7 +281,21 @@ def load(
     if at_limit not in get_args(AtLimit):
         raise InvalidArgument(f"at_limit is {at_limit!r}; choose one of {', '.join(get_args(AtLimit))}")
     start = time.perf_counter()
-    artifact = open_artifact(path)
+    artifact = open_any(path)
+    if isinstance(artifact, GraphArtifact):
+        return load_graphs(
+            artifact,
+            engine,
+            threads,
+            context=(context, None),
+            kv=(kv, None),
+            memory=(memory, "auto"),
+            sessions=(sessions, 1),
+            at_limit=(at_limit, "stop"),
+            prefix_cache=(prefix_cache, "auto"),
+            store=(store, None),
+            disk=(disk, "auto"),
+        )
     folder = open_folder(store)
     plans: list[Plan] = []
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.artifact import FileEntry, open_artifact
+from edge.artifact import FileEntry, open_any
 from edge.errors import ArtifactError, ArtifactTooNew, CheckpointCorrupt, OutputExists
 from export.graph.weights_file import writing
 from export.graph.weights_index import NAME as INDEX
@@ -113,7 +113,7 @@ def _replaceable(out: Path) -> bool:
     if out.is_symlink() or not out.is_dir():
         return False
     try:
-        open_artifact(out, check_files=False)
+        open_any(out, check_files=False)
     except ArtifactTooNew:
         return True
     except ArtifactError:

@@ -37,12 +37,17 @@ THEIRS = {"edge": SLIM, "runtimes": SLIM, "boards": BOARDS, "export": EXPORT}
 LAZY = {
     ("edge/cli/export.py", "export"),
     ("edge/cli/convert.py", "export"),
+    ("edge/cli/export_optimum.py", "export"),
     ("edge/cli/planned_source.py", "export"),
     ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.
     ("boards/gpu.py", "pynvml"),
     ("boards/nvml.py", "pynvml"),
     ("runtimes/onnxruntime/", "onnxruntime"),
+    # A program for the Python that has optimum; nothing of ours imports it.
+    ("export/optimum/worker.py", "optimum"),
+    ("export/optimum/worker.py", "torch"),
+    ("export/optimum/worker.py", "transformers"),
     # Calibration runs the model that is being exported.
     ("export/layerwise/session.py", "onnxruntime"),
 }

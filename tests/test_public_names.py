@@ -12,6 +12,7 @@ PUBLIC = {
         "Chat",
         "EdgeError",
         "Generation",
+        "Graphs",
         "Model",
         "ModelSpec",
         "__version__",

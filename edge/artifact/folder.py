@@ -12,51 +12,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge.artifact.fields import parse_json, shown
-from edge.artifact.manifest import MANIFEST, FileEntry, Manifest, Variant
+from edge.artifact.graphs import GraphsManifest
+from edge.artifact.manifest import MANIFEST, FileEntry, Manifest, Variant, read_header
 from edge.artifact.spec import ModelSpec
-from edge.errors import ArtifactCorrupt, ArtifactNotFound, EngineError, UnsafePath
+from edge.errors import ArtifactCorrupt, ArtifactNotFound, EngineError, NotADecoder, UnsafePath
 
 _LARGEST_MANIFEST = 64 << 20
 _CHUNK = 4 << 20
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """An artifact whose manifest was read and whose files are all there with the sizes it names."""
+class Stored:
+    """A folder whose manifest was read and whose files are all there with the sizes it names."""
 
     path: Path
-    manifest: Manifest
 
     @property
-    def spec(self) -> ModelSpec:
-        """What the decoder is made of."""
-        return self.manifest.spec
-
-    @cached_property
-    def tokenizer_json(self) -> str:
-        """The tokenizer, in the format of the `tokenizers` library."""
-        return self._text("tokenizer.json")
-
-    @cached_property
-    def chat_template(self) -> str | None:
-        """The Jinja chat template, or None where the checkpoint has none."""
-        return self._text("chat_template.jinja") if self.has("chat_template.jinja") else None
-
-    @cached_property
-    def generation(self) -> dict[str, Any]:
-        """Generation defaults: `eos_token_id` (a list) and Hugging Face's sampling keys."""
-        where = self.path / "generation.json"
-        try:
-            data = parse_json(self._text("generation.json"))
-        except ValueError as e:
-            raise ArtifactCorrupt(f"{where} is not JSON ({e}); export the artifact again") from None
-        if not isinstance(data, dict):
-            raise ArtifactCorrupt(f"{where} holds no object; export the artifact again")
-        return data
+    def entries(self) -> tuple[FileEntry, ...]:
+        """The files that the manifest lists."""
+        raise NotImplementedError
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists the file `name`."""
-        return any(entry.path == name for entry in self.manifest.files)
+        return any(entry.path == name for entry in self.entries)
 
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.
@@ -65,28 +42,14 @@ class Artifact:
             ArtifactCorrupt: it is not listed, or not there with its size.
             UnsafePath: it leads out of the folder.
         """
-        for entry in self.manifest.files:
+        for entry in self.entries:
             if entry.path == name:
                 return check_file(self.path, entry)
         raise ArtifactCorrupt(f"{self.path}: edge.json lists no {name}; export the artifact again")
 
-    def variant(self, engine: str) -> Variant:
-        """The variant for `engine`.
-
-        Raises:
-            EngineError: there is none.
-        """
-        for variant in self.manifest.variants:
-            if variant.engine == engine:
-                return variant
-        have = ", ".join(v.engine for v in self.manifest.variants) or "none"
-        raise EngineError(
-            f"{self.path} has no variant for engine {engine!r} (it has: {have}); export it for that engine"
-        )
-
     def faults(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """A message for each bad file; `progress` is told the bytes hashed since the last call."""
-        for entry in self.manifest.files:
+        for entry in self.entries:
             try:
                 if _sha256(check_file(self.path, entry), progress) != entry.sha256:
                     yield f"{self.path / entry.path} has changed: its sha256 is not that of the manifest"
@@ -105,7 +68,13 @@ class Artifact:
         if faults:
             raise ArtifactCorrupt("; ".join(faults) + "; export or copy the artifact again")
 
-    def _text(self, name: str) -> str:
+    def text(self, name: str) -> str:
+        """The UTF-8 text of a file that the manifest lists.
+
+        Raises:
+            ArtifactCorrupt: it cannot be read.
+            UnsafePath: it leads out of the folder.
+        """
         try:
             return self.file(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:
@@ -114,7 +83,92 @@ class Artifact:
             ) from None
 
 
+@dataclass(frozen=True)
+class Artifact(Stored):
+    """A decoder: the artifact that a Model is made of."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """See `Stored.entries`."""
+        return self.manifest.files
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the decoder is made of."""
+        return self.manifest.spec
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """The tokenizer, in the format of the `tokenizers` library."""
+        return self.text("tokenizer.json")
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template, or None where the checkpoint has none."""
+        return self.text("chat_template.jinja") if self.has("chat_template.jinja") else None
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """Generation defaults: `eos_token_id` (a list) and Hugging Face's sampling keys."""
+        where = self.path / "generation.json"
+        try:
+            data = parse_json(self.text("generation.json"))
+        except ValueError as e:
+            raise ArtifactCorrupt(f"{where} is not JSON ({e}); export the artifact again") from None
+        if not isinstance(data, dict):
+            raise ArtifactCorrupt(f"{where} holds no object; export the artifact again")
+        return data
+
+    def variant(self, engine: str) -> Variant:
+        """The variant for `engine`.
+
+        Raises:
+            EngineError: there is none.
+        """
+        for variant in self.manifest.variants:
+            if variant.engine == engine:
+                return variant
+        have = ", ".join(v.engine for v in self.manifest.variants) or "none"
+        raise EngineError(
+            f"{self.path} has no variant for engine {engine!r} (it has: {have}); export it for that engine"
+        )
+
+
+@dataclass(frozen=True)
+class GraphArtifact(Stored):
+    """Graphs that are no decoder of ours."""
+
+    path: Path
+    manifest: GraphsManifest
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """See `Stored.entries`."""
+        return self.manifest.files
+
+
 def open_artifact(path: str | Path, *, check_files: bool = True) -> Artifact:
+    """Open the decoder at `path`; see `open_any`.
+
+    Raises:
+        ArtifactNotFound, ArtifactCorrupt, ArtifactTooNew, UnsafePath
+        NotADecoder: it holds other graphs.
+    """
+    opened = open_any(path, check_files=check_files)
+    if isinstance(opened, GraphArtifact):
+        names = ", ".join(graph.name for graph in opened.manifest.graphs)
+        raise NotADecoder(
+            f"{opened.path} holds graphs of {opened.manifest.architecture} ({names}), no decoder that edge generates "
+            f"text with; run them from Python: edge.load({str(opened.path)!r}).run(feeds, graph), "
+            f"and see what they take with: edge inspect {opened.path}"
+        )
+    return opened
+
+
+def open_any(path: str | Path, *, check_files: bool = True) -> Artifact | GraphArtifact:
     """Open the artifact at `path`: manifest read, every file there with its size. Hashes are `verify`'s work.
 
     Without `check_files` only the manifest is read, for `faults` to find all that is wrong.
@@ -126,13 +180,18 @@ def open_artifact(path: str | Path, *, check_files: bool = True) -> Artifact:
     if not os.path.isdir(folder):
         what = "is a file, not an artifact folder" if os.path.lexists(folder) else "does not exist"
         raise ArtifactNotFound(f"{folder} {what}; make one with: edge export SOURCE -o {folder}")
-    manifest = Manifest.loads(_manifest_text(folder))
-    for entry in manifest.files:
+    text = _manifest_text(folder)
+    opened: Artifact | GraphArtifact
+    if read_header(text).get("kind") is None:
+        opened = Artifact(folder, Manifest.loads(text))
+    else:
+        opened = GraphArtifact(folder, GraphsManifest.loads(text))
+    for entry in opened.entries:
         if check_files:
             check_file(folder, entry)
         else:
             inside(folder, entry.path)
-    return Artifact(folder, manifest)
+    return opened
 
 
 def check_file(folder: Path, entry: FileEntry) -> Path:

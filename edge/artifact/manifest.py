@@ -21,11 +21,14 @@ from edge.version import VERSION
 
 # 2: variants name the layout of their weights.
 FORMAT = 2
+# Readers that know no graphs end at 2, and say that this is too new for them.
+GRAPHS, GRAPHS_FORMAT = "graphs", 3
+"""The `kind` of a manifest of graphs, and its format; a decoder's has no kind."""
 MANIFEST = "edge.json"
 FIDELITY = "fidelity.json"
 """The report of how far an artifact is from its source, where there is one."""
 
-_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+VERSION_TEXT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,20 +131,7 @@ class Manifest:
             ArtifactTooNew: a later format version.
             ArtifactCorrupt: no JSON, a key missing, unknown or of the wrong type, or a contradiction.
         """
-        try:
-            data = dict(read_object("the manifest", parse_json(text)))
-        except ValueError as e:
-            raise ArtifactCorrupt(f"edge.json is not JSON ({e}); export the artifact again") from None
-        version, writer = data.get("format"), data.pop("edgewise", "of an unknown version")
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise ArtifactCorrupt(
-                f"edge.json: format is {shown(version)}, expected a number from 1; export the artifact again"
-            )
-        if version > FORMAT:
-            raise ArtifactTooNew(
-                f"edge.json: format {shown(version)} was written by edgewise {shown(writer)}; "
-                f"edgewise {VERSION} reads up to format {FORMAT}: upgrade with pip install --upgrade edgewise"
-            )
+        data = read_header(text)
         for key, kind in (("parts", Part), ("kv", KvGroup), ("variants", Variant), ("files", FileEntry)):
             data[key] = read_dataclasses(kind, key, data.get(key))
         for key in ("recipe", "provenance"):
@@ -169,8 +159,32 @@ class Manifest:
                         f"edge.json: variant {shown(variant.engine)} names {shown(name)}, which is not "
                         "listed; export the artifact again"
                     )
-            if not _VERSION.fullmatch(variant.requires):
+            if not VERSION_TEXT.fullmatch(variant.requires):
                 raise ArtifactCorrupt(
                     f"edge.json: variant {shown(variant.engine)} requires {shown(variant.requires)}, "
                     "expected a version such as 1.23.2; export the artifact again"
                 )
+
+
+def read_header(text: str) -> dict[str, Any]:
+    """The object of an edge.json, its format one that is read here.
+
+    Raises:
+        ArtifactTooNew, ArtifactCorrupt
+    """
+    try:
+        data = dict(read_object("the manifest", parse_json(text)))
+    except ValueError as e:
+        raise ArtifactCorrupt(f"edge.json is not JSON ({e}); export the artifact again") from None
+    version, writer = data.get("format"), data.pop("edgewise", "of an unknown version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ArtifactCorrupt(
+            f"edge.json: format is {shown(version)}, expected a number from 1; export the artifact again"
+        )
+    newest = GRAPHS_FORMAT if data.get("kind") == GRAPHS else FORMAT
+    if version > newest:
+        raise ArtifactTooNew(
+            f"edge.json: format {shown(version)} was written by edgewise {shown(writer)}; "
+            f"edgewise {VERSION} reads up to format {newest}: upgrade with pip install --upgrade edgewise"
+        )
+    return data

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.artifact import KvGroup, Manifest
+from edge.cli.decoder import load_decoder
 from edge.cli.options import artifact_argument, engine_options
 from edge.cli.output import output_options, print_json, print_table, remark, seconds, size
 from edge.conditions.words import condition_rows
@@ -68,13 +69,12 @@ def command(
         least = 2 if name == "--decode-tokens" else 1
         if value < least:
             raise InvalidArgument(f"{name} is {value}; give {least} or more")
-    import edge
     from edge.conditions.machine import machine_report
     from edge.conditions.meters import Phases
     from edge.conditions.recorder import Recorder
 
     machine = machine_report()
-    with edge.load(artifact, **loading) as model:
+    with load_decoder(artifact, loading) as model:
         if prompt_tokens + decode_tokens > model.engine.context:
             raise InvalidArgument(
                 f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones are more than the context "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli.decoder import load_decoder
 from edge.cli.editor import LineReader, Reader, TerminalReader, history_path
 from edge.cli.exits import Terminated
 from edge.cli.options import SessionName, artifact_argument, conversation_options, sampling_options
@@ -60,11 +61,10 @@ def command(
       edge chat smollm2.edge --system "You are a terse Unix expert."
       edge chat smollm2.edge --session shopping
     """
-    import edge
 
     interactive, private = sys.stdin.isatty(), loading["store"] is None
     reader: Reader = TerminalReader(None if private else history_path()) if interactive else LineReader()
-    with edge.load(artifact, **loading) as model:
+    with load_decoder(artifact, loading) as model:
         remark_passed_over(model.engine)
         if session is None:
             chat = model.chat(system=system, **sampling)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge.cli.export_board import board_export
+from edge.cli.export_optimum import export_via_optimum
 from edge.cli.extra import needs_exporter
 from edge.cli.fidelity import fidelity_rows
 from edge.cli.options import BoardName
@@ -120,6 +121,17 @@ from edge.errors import InvalidArgument
     default=None,
     help="Compare the artifact with its source on a short text.  [default: fidelity]",
 )
+@click.option(
+    "--via",
+    type=click.Choice(["optimum"]),
+    help="Export what is no decoder of ours (encoders, Whisper, embeddings) with Hugging Face's optimum; it wants a "
+    "Python environment of its own (docs/optimum.md), which EDGEWISE_OPTIMUM names.",
+)
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="What --via optimum is to export the model for, such as feature-extraction.  [default: what it was made for]",
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
 def command(
@@ -141,6 +153,8 @@ def command(
     keep: bool | None,
     restart: bool,
     fidelity: bool | None,
+    via: str | None,
+    task: str | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -159,9 +173,35 @@ def command(
       edge export model-q8_0.gguf --keep
       edge export model.gguf --engine onnxruntime --kv int8
       edge export model.gguf --board jetson-orin-nano-super-8gb --context 16384
+      edge export openai/whisper-tiny --via optimum --weights int8
     """
     if not source:
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
+    if via is not None:
+        given = {
+            "weights": weights,
+            "block": block,
+            "zero_points": zero_points,
+            "engine": engine,
+            "kv": kv,
+            "board": board,
+            "context": context,
+            "sessions": sessions,
+            "method": method,
+            "effort": effort,
+            "bits": bits,
+            "size": size,
+            "calibration": calibration,
+            "keep": keep,
+            "restart": restart,
+            "fidelity": fidelity,
+            "force": force,
+        }
+        target = out if out is not None else default_output(source, weights or "int4")
+        export_via_optimum(source, target, given, task=task, as_json=as_json, quiet=quiet)
+        return
+    if task is not None:
+        raise InvalidArgument("--task is what --via optimum exports a model for; add --via optimum")
     chosen: dict[str, Any] = {
         "weights": weights or "int4",
         "block": int(block or 32),

@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
-from edge.artifact import MANIFEST, Artifact, Variant, open_artifact
+from edge.artifact import MANIFEST, Artifact, GraphArtifact, Variant, open_any
 from edge.artifact.kv import BOARD
 from edge.cli.fidelity import fidelity_rows, stored_fidelity
+from edge.cli.inspect_graphs import graphs_report, print_graphs
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
 from edge.cli.plan_table import board_text
+from edge.errors import InvalidArgument
 
 
 @click.command("inspect")
@@ -31,7 +33,15 @@ def command(artifact: Path, layers: bool, as_json: bool, quiet: bool) -> None:
       edge inspect smollm2.edge
       edge inspect smollm2.edge --json | jq .bits_per_weight
     """
-    opened = open_artifact(artifact)
+    opened = open_any(artifact)
+    if isinstance(opened, GraphArtifact):
+        if layers:
+            raise InvalidArgument(f"{artifact} holds graphs that keep no KV; leave --layers out")
+        if as_json:
+            print_json(graphs_report(opened))
+        else:
+            print_graphs(opened)
+        return
     if as_json:
         print_json(inspect_report(opened, layers=layers))
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli.decoder import load_decoder
 from edge.cli.options import artifact_argument, conversation_options, sampling_options
 from edge.cli.output import output_options, print_json, remark, remark_passed_over, seconds, size
 from edge.cli.stream import pieces, print_answer
@@ -52,9 +53,8 @@ def command(
     text = read_prompt() if prompt is None else checked_text(prompt)
     if not (text if raw else text.strip()):
         raise InvalidArgument('the prompt is empty; give one with --prompt "..." or on stdin')
-    import edge
 
-    with edge.load(artifact, **loading) as model:
+    with load_decoder(artifact, loading) as model:
         if not (quiet or as_json):
             remark_passed_over(model.engine)
         generation = model.generate(text, **sampling) if raw else model.chat(system, **sampling).send(text)

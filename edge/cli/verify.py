@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge.artifact import open_artifact
+from edge.artifact import open_any
 from edge.cli.options import artifact_argument
 from edge.cli.output import output_options, print_json, size
 from edge.cli.progress import ByteBar
@@ -25,8 +25,8 @@ def command(artifact: Path, as_json: bool, quiet: bool) -> None:
     Example:
       edge verify smollm2.edge
     """
-    opened = open_artifact(artifact, check_files=False)
-    files = opened.manifest.files
+    opened = open_any(artifact, check_files=False)
+    files = opened.entries
     total = sum(entry.size for entry in files)
     with ByteBar("verify", total, quiet=quiet) as bar:
         faults = list(opened.faults(bar.add))

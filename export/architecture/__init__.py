@@ -30,8 +30,10 @@ def family_for_gguf(architecture: str) -> Family:
 
 def _find(key: str, value: str, by_name: dict[str, Family]) -> Family:
     if value not in by_name:
+        # Optimum reads no GGUF.
+        advice = "; what is no decoder goes through edge export --via optimum" if key == "model_type" else ""
         raise Unsupported(
             f"{key} {value!r:.80} is not an architecture Edgewise knows; "
-            f"choose a checkpoint of one of these: {', '.join(sorted(by_name))}"
+            f"choose a checkpoint of one of these: {', '.join(sorted(by_name))}{advice}"
         )
     return by_name[value]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge.artifact import Artifact, Variant
+from edge.artifact.folder import Stored
 from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
 from runtimes.onnxruntime.telemetry import silence
 
@@ -82,16 +83,25 @@ def open_session(
     Raises:
         ArtifactCorrupt, EngineFailed
     """
-    path = artifact.file(variant.model)
+    session = load_graph(ort, artifact, variant.model, variant.files, options)
+    _check_interface(session, artifact.path / variant.model, inputs)
+    return session
+
+
+def load_graph(ort: Any, artifact: Stored, model: str, files: Sequence[str], options: Any) -> Any:
+    """An InferenceSession for the graph in the file `model`, its weights in `files`, on the CPU.
+
+    Raises:
+        ArtifactCorrupt, EngineFailed
+    """
+    path = artifact.file(model)
     # Weights are mapped: a file cut short since the artifact was opened would end the process, not raise.
-    for name in variant.files:
+    for name in files:
         artifact.file(name)
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as e:
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
-    _check_interface(session, path, inputs)
-    return session
 
 
 def failed(what: str, e: Exception) -> EngineError:

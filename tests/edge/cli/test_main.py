@@ -50,7 +50,10 @@ def test_the_table_names_every_command_and_no_other() -> None:
         "plan_board",
         "plan_table",
         "planned_source",
+        "decoder",
         "export_board",
+        "export_optimum",
+        "inspect_graphs",
         "written",
     }
     files = {path.stem for path in (ROOT / "edge/cli").glob("*.py")}
