@@ -131,23 +131,21 @@ def build(
     for number, (group, capacity) in enumerate(jobs, 1):
         label = f"engine {number} of {len(jobs)}: " if len(jobs) > 1 else ""
         engines.append(_engine(opened, group, capacity, chunk, memory, _labelled(report, label)))
-    return BuildReport(
-        artifact=str(artifact), engines=tuple(engines), seconds=time.perf_counter() - started
-    )
+    return BuildReport(artifact=str(artifact), engines=tuple(engines), seconds=time.perf_counter() - started)
 
 
-def check_targets(names: Iterable[str]) -> tuple[Target, ...]:
-    """Targets of `names`, sure that what builds those of them that are built here is installed.
+def sorted_targets(names: Iterable[str]) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+    """Targets whose engines are built here, and those whose board builds its own; what builds here is installed.
 
     Raises:
         InvalidArgument, TargetRefused, TensorRTMissing, BoardError
     """
     targets = parse_targets(names)
     later = installed.built_elsewhere(targets)
-    for target in targets:
-        if target not in later:
-            installed.check_installed(target.flavour)
-    return targets
+    here = tuple(target for target in targets if target not in later)
+    for target in here:
+        installed.check_installed(target.flavour)
+    return here, later
 
 
 def _groups(artifact: Artifact, targets: Sequence[Target], form: str | None) -> list[_Group]:

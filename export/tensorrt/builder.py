@@ -23,7 +23,7 @@ from runtimes.tensorrt.header import PLAN_OFFSET, TENSORRT_RTX, title
 # How TensorRT says that an input has no effect: it is dropped, and all goes on.
 DROPPED = "Unused Input"
 _NO_MEMORY = ("OutOfMemory", "out of memory", "bad_alloc", "Insufficient memory", "memory allocation")
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.FLOAT: "FLOAT",
     TensorProto.FLOAT16: "HALF",
     TensorProto.INT8: "INT8",
@@ -129,9 +129,7 @@ class Builder:
         if job.flavour == TENSORRT_RTX:
             config.num_compute_capabilities = len(job.sms)
             for i, sm in enumerate(job.sms):
-                config.set_compute_capability(
-                    getattr(trt.ComputeCapability, f"SM{sm.replace('.', '')}"), i
-                )
+                config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm.replace('.', '')}"), i)
         return config
 
     def _check_warnings(self, path: Path) -> None:
@@ -152,8 +150,8 @@ def _check_values(what: str, wanted: Any, tensors: Sequence[Any]) -> None:
     for name in sorted({*found, *asked}):
         if found.get(name) != asked.get(name):
             raise EngineFailed(
-                f"{what} {name} is {found.get(name, 'missing')} in TensorRT's network, and {asked.get(name, 'missing')} "
-                "in the graph; export the artifact again"
+                f"{what} {name} is {found.get(name, 'missing')} in TensorRT's network, and "
+                f"{asked.get(name, 'missing')} in the graph; export the artifact again"
             )
 
 

@@ -13,7 +13,7 @@ from export.tensorrt.target import Target
 
 # The lowest compute capability whose kernels TensorRT has for weights of a type.
 LOWEST_SM = {"int4": "8.0", "fp8": "8.9", "fp4": "10.0"}
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.INT4: "int4",
     TensorProto.INT8: "int8",
     TensorProto.FLOAT8E4M3FN: "fp8",

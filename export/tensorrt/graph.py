@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from edge.artifact import Artifact, Variant
@@ -72,7 +71,7 @@ def read_graph(path: Path, capacity: int | None = None) -> onnx.ModelProto:
         )
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except DecodeError:
+    except Exception:  # Protobuf's own, which has no name in onnx
         raise ArtifactCorrupt(f"{path} is no ONNX graph; export the artifact again") from None
     return model if capacity is None else with_capacity(model, capacity)
 

@@ -91,7 +91,9 @@ def _replaced(folder: Path, known: str, name: str, header: EngineHeader) -> bool
     except EngineError:
         # What cannot be read is replaced by what has its place.
         return known.rsplit("-", 1)[0] == name.rsplit("-", 1)[0]
-    return (old.flavour, old.capacity) == (header.flavour, header.capacity) and set(old.sms) <= set(header.sms)
+    return (old.flavour, old.capacity) == (header.flavour, header.capacity) and set(old.sms) <= set(
+        header.sms
+    )
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ _TOLD = 2000
 
 
 def run(job: Job, progress: Callable[[str, int, int], None]) -> Built:
-    """Build in a process of its own; `progress` is called with (stage, thousandths done, 1000).
+    """Build in a process of its own; `progress` is called with (stage, thousandths done, 1000), and every second.
 
     Raises:
         EngineFailed: TensorRT refuses, or its process ends by itself.
@@ -34,10 +35,15 @@ def run(job: Job, progress: Callable[[str, int, int], None]) -> Built:
         TensorRTMissing, ArtifactError
     """
     with tempfile.TemporaryFile() as stderr, _started(job, stderr.fileno()) as (child, lines):
+        told: list[Any] = ["start", 0]
         for line in lines:
+            if not line:
+                progress(told[0], told[1], 1000)
+                continue
             (what, value) = next(iter(json.loads(line).items()))
             if what == "progress":
-                progress(value[0], value[1], 1000)
+                told = value
+                progress(told[0], told[1], 1000)
             elif what == "built":
                 return Built(**value)
             else:
@@ -49,10 +55,10 @@ def run(job: Job, progress: Callable[[str, int, int], None]) -> Built:
 
 
 @contextlib.contextmanager
-def _started(job: Job, stderr: int) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+def _started(job: Job, stderr: int) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
     """The process and the lines it sends; it does not outlive the block."""
     reading, writing = os.pipe()
-    with os.fdopen(reading, encoding="utf-8") as lines:
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-m", "export.tensorrt.worker", str(writing)],
@@ -70,10 +76,24 @@ def _started(job: Job, stderr: int) -> Iterator[tuple[subprocess.Popen[bytes], A
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
                 stdin.write(job.dumps().encode())
-            yield child, lines
+            yield child, _lines(pipe.fileno())
         finally:
             child.kill()
             child.wait()
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    """Lines up to the end; an empty one for each second without any."""
+    held = b""
+    while True:
+        if not select.select([fd], [], [], 1.0)[0]:
+            yield b""
+            continue
+        data = os.read(fd, 1 << 16)
+        if not data:
+            return
+        *whole, held = (held + data).split(b"\n")
+        yield from whole
 
 
 def _error(kind: str, message: str) -> EdgeError:

@@ -2,7 +2,8 @@
 
 A process of its own: TensorRT takes one logger a process and cannot be interrupted, its memory is counted and limited
 apart, and a builder that the system ends takes nobody along. Lines of JSON go to the file descriptor FD, since
-TensorRT itself may write to stdout: {"progress": [stage, fraction]}, then {"built": {...}} or {"error": [type, message]}.
+TensorRT itself may write to stdout: {"progress": [stage, thousandths]}, then {"built": {...}} or
+{"error": [type, message]}.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def main() -> None:
         except EdgeError as e:
             _say(out, "error", [type(e).__name__, str(e)])
         except MemoryError:
-            _say(out, "error", ["MemoryBudgetError", "the build ran out of memory; give it more with --memory"])
+            _say(
+                out, "error", ["MemoryBudgetError", "the build ran out of memory; give it more with --memory"]
+            )
         else:
             _say(out, "built", asdict(built))
         # What TensorRT holds need not be taken apart.

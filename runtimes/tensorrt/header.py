@@ -9,8 +9,8 @@ The first page of the file, then the plan:
     the JSON  the fields of `EngineHeader`
     zeros     up to PLAN_OFFSET
 
-TensorRT ties a plan to its own version, to the GPU's compute capability and to the platform, and says of another one only that it
-cannot be read. The header says which it was, before TensorRT is asked.
+TensorRT ties a plan to its own version, to the GPU's compute capability and to the platform, and says of another one
+only that it cannot be read. The header says which it was, before TensorRT is asked.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ def mismatch(header: EngineHeader, here: Here, artifact: Path | str) -> str | No
     else:
         was = header.title
     if not same or header.version != here.version or here.sm not in header.sms:
-        return f"built for {' and '.join(map(sm_name, header.sms))} with {was}; this is {sm_name(here.sm)} with {told}: {run}"
+        gpus = " and ".join(map(sm_name, header.sms))
+        return f"built for {gpus} with {was}; this is {sm_name(here.sm)} with {told}: {run}"
     if header.platform != here.platform:
         return f"built for {header.platform}; this is {here.platform}: {run}"
     return None
