@@ -3,8 +3,8 @@
     python -m bench.tensorrt_build
     python -m bench.tensorrt_build ARTIFACT --target sm86,sm89,sm120 --context 4096 --form opset21
 
-Without ARTIFACT a checkpoint is made with the sizes of DeepSeek-R1-Distill-Qwen-1.5B and random weights, and exported to
-int4 with blocks of 128: that takes minutes and 5 GB of disk for a while. The pages of the process that builds are
+Without ARTIFACT a checkpoint is made with the sizes of DeepSeek-R1-Distill-Qwen-1.5B and random weights, and exported
+to int4 with blocks of 128: that takes minutes and 5 GB of disk for a while. The pages of the process that builds are
 sampled from /proc/PID/status. The artifact that is built from is a copy, of links.
 """
 

@@ -12,9 +12,7 @@ PHASES = ["Building engine", "Optimizing graph", "Computing profile costs", "Tim
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["start", "step", "finish"]), st.sampled_from(PHASES), st.integers(0, 9)
-        )
+        st.tuples(st.sampled_from(["start", "step", "finish"]), st.sampled_from(PHASES), st.integers(0, 9))
     )
 )
 def test_it_never_goes_back_nor_past_the_end(told: list[tuple[str, str, int]]) -> None:

@@ -38,12 +38,13 @@ class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
 
-class Tensor:
-    _TYPES = {1: DataType.FLOAT, 10: DataType.HALF, 3: DataType.INT8, 7: DataType.INT64, 9: DataType.BOOL}
+_TYPES = {1: DataType.FLOAT, 10: DataType.HALF, 3: DataType.INT8, 7: DataType.INT64, 9: DataType.BOOL}
 
+
+class Tensor:
     def __init__(self, value: onnx.ValueInfoProto) -> None:
         self.name, kind = value.name, value.type.tensor_type
-        self.dtype = self._TYPES[kind.elem_type]
+        self.dtype = _TYPES[kind.elem_type]
         self.shape = tuple(-1 if d.dim_param else d.dim_value for d in kind.shape.dim)
 
 
