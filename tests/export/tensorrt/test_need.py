@@ -15,14 +15,15 @@ MB, GB = 10**6, 10**9
 @pytest.mark.parametrize(
     ("weight_bytes", "layers", "enough"),
     [
-        # A tiny model, SmolLM2-135M and a 1.5B-shaped one, by the limits they were built within, with two profiles.
+        # A tiny model, SmolLM2-135M in both forms and a 1.5B-shaped one, by limits they were built within.
         (60_000, 2, 340 << 20),
         (72 * MB, 30, 700 << 20),
+        (72 * MB, 30, 850 << 20),
         (917 * MB, 28, 2640 * MB),
     ],
 )
 def test_the_reckoning_is_above_what_was_measured(weight_bytes: int, layers: int, enough: int) -> None:
-    assert enough < build_bytes(weight_bytes, layers, 2) < 1.2 * enough
+    assert enough < build_bytes(weight_bytes, layers, 2) < 1.3 * enough
 
 
 def test_what_is_too_much_is_refused() -> None:

@@ -1,6 +1,6 @@
 """The part of TensorRT's API that a build uses, without TensorRT; `plant` makes modules of its names.
 
-FAKE_TENSORRT says how it is to behave: "drop" an input in silence, "refuse" the graph, "none" for no plan,
+FAKE_TENSORRT says how it is to behave: "drop" an input in silence, "refuse" or "reshape" the graph, "none" for no plan,
 "memory" to run out of it, "die" or "killed" for the process to end, else a plan of the graph's names.
 """
 
