@@ -85,7 +85,7 @@ def test_kv_in_int8_has_the_older_form_alone(tmp_path: Path) -> None:
 def test_a_real_model_is_built_for_three_gpus(tmp_path: Path) -> None:
     out = tmp_path / "m.edge"
     export(smollm2(), out, engine="tensorrt", method="rtn", fidelity=False, block=64)
-    (engine,) = build(out, ["sm86,sm89,sm120"], contexts=[1024], memory=900_000_000).engines
+    (engine,) = build(out, ["sm86,sm89,sm120"], contexts=[1024], memory=950_000_000).engines
     open_artifact(out).verify()
     # 4.25 bits in the file; code of 30 layers in two profiles is much for so small a model.
     assert 4.25 < engine.bits_per_parameter < 6.6
