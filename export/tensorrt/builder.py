@@ -58,7 +58,9 @@ class Builder:
             EngineFailed: TensorRT does not read it, or reads something else.
         """
         self.lines.clear()
-        network = self._builder.create_network(0)
+        # Types are the graph's: TensorRT 10 would otherwise choose its own, and want a flag for each.
+        typed = getattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        network = self._builder.create_network(0 if typed is None else 1 << int(typed))
         # The network holds weights that are the parser's.
         parser = self._parser = self._trt.OnnxParser(network, self._log)
         # TensorRT maps the weights file: it is not copied here.

@@ -34,6 +34,10 @@ class ComputeCapability(enum.Enum):
     SM86, SM89, SM120 = 86, 89, 120
 
 
+class NetworkDefinitionCreationFlag(enum.IntEnum):
+    STRONGLY_TYPED = 1
+
+
 class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
@@ -125,6 +129,7 @@ class Builder:
         self._log = log
 
     def create_network(self, flags: int) -> Network:
+        assert flags == 2
         return Network()
 
     def create_builder_config(self) -> Config:
