@@ -38,6 +38,7 @@ LAZY = {
     ("edge/cli/export.py", "export"),
     ("edge/cli/convert.py", "export"),
     ("edge/cli/export_optimum.py", "export"),
+    ("edge/cli/build.py", "export"),
     ("edge/cli/planned_source.py", "export"),
     ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.

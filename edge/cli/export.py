@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge.cli.build import print_engines, run_build
 from edge.cli.export_board import board_export
 from edge.cli.export_optimum import export_via_optimum
 from edge.cli.extra import needs_exporter
 from edge.cli.fidelity import fidelity_rows
-from edge.cli.options import BoardName
+from edge.cli.options import BoardName, TargetName
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
 from edge.cli.plan_board import print_choice
 from edge.cli.plan_table import board_text
@@ -54,6 +56,16 @@ from edge.errors import InvalidArgument
     type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
     help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.  "
     "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
+)
+@click.option("--tensorrt", is_flag=True, help="The same as --engine tensorrt.")
+@click.option(
+    "--target",
+    "targets",
+    type=TargetName(),
+    multiple=True,
+    metavar="NAMES",
+    help="With --tensorrt: build engines as well, as edge build does, for sm86, sm89 and so on or boards, with commas "
+    "between. For a Jetson the graphs are written, and the engine is built there.",
 )
 @click.option(
     "--kv",
@@ -141,6 +153,8 @@ def command(
     block: str | None,
     zero_points: bool,
     engine: str | None,
+    tensorrt: bool,
+    targets: tuple[str, ...],
     kv: str | None,
     board: str | None,
     context: int | None,
@@ -174,6 +188,7 @@ def command(
       edge export model.gguf --engine onnxruntime --kv int8
       edge export model.gguf --board jetson-orin-nano-super-8gb --context 16384
       edge export openai/whisper-tiny --via optimum --weights int8
+      edge export model.gguf --tensorrt --target sm86,sm89,sm120
     """
     if not source:
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
@@ -195,6 +210,8 @@ def command(
             "keep": keep,
             "restart": restart,
             "fidelity": fidelity,
+            "tensorrt": tensorrt,
+            "target": list(targets),
             "force": force,
         }
         target = out if out is not None else default_output(source, weights or "int4")
@@ -202,6 +219,11 @@ def command(
         return
     if task is not None:
         raise InvalidArgument("--task is what --via optimum exports a model for; add --via optimum")
+    if tensorrt:
+        if engine not in (None, "tensorrt"):
+            raise InvalidArgument(f"--tensorrt and --engine {engine} do not go together; drop one of the two")
+        engine = "tensorrt"
+    here, later = _sorted_targets(targets, engine)
     chosen: dict[str, Any] = {
         "weights": weights or "int4",
         "block": int(block or 32),
@@ -251,6 +273,9 @@ def command(
             progress=bar.show,
         )
     result: dict[str, Any] = report.to_json()
+    if targets:
+        result["engines"] = run_build(target, here, quiet=quiet)["engines"] if here else []
+        result["targets_elsewhere"] = later
     if as_json:
         print_json(result)
     elif not quiet:
@@ -267,6 +292,17 @@ def default_output(source: str, weights: str) -> Path:
         name = source.split("@")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
     name = re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
     return Path(f"{name}-{weights}.edge")
+
+
+def _sorted_targets(targets: Sequence[str], engine: str | None) -> tuple[list[str], list[str]]:
+    """Targets whose engines are built here, and those that are built on the board; sure that it can be done."""
+    if not targets:
+        return [], []
+    if engine != "tensorrt":
+        raise InvalidArgument("--target is what an engine is built for; add --tensorrt")
+    with needs_exporter("export"):
+        there = import_module("export.tensorrt.build").sorted_targets(targets)
+    return tuple([target.name for target in group] for group in there)  # type: ignore[return-value]
 
 
 def _kind(weights: str, bits: float | None, size: str | None) -> str:
@@ -305,6 +341,9 @@ def _print_report(report: dict[str, Any]) -> None:
     )
     if report.get("note"):
         click.echo(f"\nNote: {report['note']}")
+    if report.get("engines"):
+        click.echo()
+        print_engines(report["engines"])
     click.echo(f"\nNext: {next_step(report)}")
 
 
@@ -312,7 +351,11 @@ def next_step(report: dict[str, Any]) -> str:
     """What may be done with an artifact that was just written."""
     path = str(report["path"])
     if report["engine"] == "tensorrt":
-        return f"build engines from the graphs in {shlex.quote(str(Path(path, 'tensorrt')))}, see docs/tensorrt.md"
+        if later := report.get("targets_elsewhere"):
+            return f"on the board: edge build {shlex.quote(path)} --target {','.join(later)}"
+        if report.get("engines"):
+            return "copy it to the computer with the GPU, see docs/tensorrt.md"
+        return f"edge build {shlex.quote(path)} --target GPU-OR-BOARD, see docs/tensorrt.md"
     return f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
 
 

@@ -28,6 +28,8 @@ _FOR_DECODERS: dict[str, tuple[Any, str]] = {
     "restart": (False, "nothing is kept of an interrupted export"),
     "effort": ("normal", "no text is read"),
     "fidelity": (None, "graphs are always compared with torch"),
+    "tensorrt": (False, "its graphs are those of decoders"),
+    "target": ([], "its graphs are those of decoders"),
 }
 
 

@@ -217,4 +217,5 @@ def _engine_reasons(choice: Choice) -> Iterator[str]:
     elif engine == "cpu":
         yield "engine cpu: our operators, the fastest that Edgewise has today"
     for target in targets(room.board):
-        yield f"TensorRT for SM {target['sm']} is noted as a target; Edgewise does not build for it yet"
+        sm = target["sm"]
+        yield f"TensorRT for SM {sm} is noted as a target; edge build makes an engine for it, which nothing runs yet"
