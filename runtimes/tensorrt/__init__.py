@@ -1,0 +1,1 @@
+"""TensorRT as an engine, and the plan of a run that needs no GPU to be made."""
