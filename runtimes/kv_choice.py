@@ -21,10 +21,8 @@ def chosen_kv(kv: str | None, artifact: Artifact, engine: str, variant: str, abl
     if kv is not None and kv not in KV_NAMES:
         raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
     stored = stored_kv_type(artifact.manifest, variant)
-    if kv is None:
-        chosen = stored or KV_NAMES.get(planned_kv(artifact.manifest) or "") or able[0]
-    else:
-        chosen = KV_NAMES[kv]
+    planned = KV_NAMES.get(planned_kv(artifact.manifest) or "")
+    chosen = KV_NAMES[kv] if kv is not None else stored or planned or able[0]
     if chosen not in able:
         names = ", ".join(name for name, kind in KV_NAMES.items() if kind in able)
         raise EngineError(

@@ -48,7 +48,11 @@ def _at(rows: Rows) -> Bytes:
     end = rows.offset + (rows.count - 1) * rows.pitch + rows.width
     assert 0 <= rows.offset <= end <= rows.memory.nbytes
     return np.ndarray(
-        (rows.count, rows.width), np.uint8, rows.memory.array, rows.offset, (rows.pitch, 1)  # type: ignore[arg-type]
+        (rows.count, rows.width),
+        np.uint8,
+        rows.memory.array,
+        rows.offset,
+        (rows.pitch, 1),
     )
 
 

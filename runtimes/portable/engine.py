@@ -6,9 +6,8 @@ For checking numbers, where no GPU is: weights are dequantized anew for every ca
 from __future__ import annotations
 
 from edge.artifact import Artifact, Variant
-from edge.errors import EngineTooOld
-from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
-from runtimes.onnxruntime.session import InputShape
+from edge.errors import EngineError, EngineTooOld
+from runtimes.onnxruntime.session import InputShape, check_version, onnxruntime, open_session, session_options
 from runtimes.portable.device import HostDevice
 from runtimes.tensorrt.bindings import IDS, WANTED, Interface
 from runtimes.tensorrt.buckets import ladder
@@ -44,7 +43,7 @@ class PortableEngine(StaticEngine):
         """
         kind = self.kv_type(kv, artifact)
         ort = onnxruntime()
-        variant, chosen = _chosen(artifact, str(ort.__version__), form)
+        variant, chosen = chosen_form(artifact, str(ort.__version__), form)
         interface = Interface(artifact.spec, chosen, kind)
         options = session_options(ort, threads, spin=False)
         session = open_session(ort, artifact, variant, options, _inputs(interface))
@@ -52,7 +51,7 @@ class PortableEngine(StaticEngine):
         super().__init__(artifact, interface, device, threads, context, kv_budget)
 
 
-def _chosen(artifact: Artifact, installed: str, form: str | None) -> tuple[Variant, Form]:
+def chosen_form(artifact: Artifact, installed: str, form: str | None) -> tuple[Variant, Form]:
     """The variant to run, and its form.
 
     Raises:
@@ -74,7 +73,7 @@ def _chosen(artifact: Artifact, installed: str, form: str | None) -> tuple[Varia
             return variant, found
     if refusal is not None:
         raise refusal
-    raise EngineTooOld(f"{artifact.path} has no variant in form {form}; export it again without --kv int8")
+    raise EngineError(f"{artifact.path} has no variant in form {form}; export it again without --kv int8")
 
 
 def _inputs(interface: Interface) -> dict[str, InputShape]:

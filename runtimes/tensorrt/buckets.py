@@ -33,4 +33,3 @@ def bucket(capacities: Sequence[int], tokens: int) -> int:
             "shorten the prompt, or build engines for a larger one"
         )
     return min(holding)
-

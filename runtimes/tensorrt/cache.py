@@ -178,7 +178,7 @@ class StaticCache:
         start, stop = keep + drop, self._length
         cos, sin = turn_by(spec, -drop)
         try:
-            for name in (self._names if start < stop else ()):
+            for name in self._names if start < stop else ():
                 moved = self._device.read(self.rows(name, start, stop))
                 if name.endswith(".key"):
                     numbers = moved.view(self._interface.kv_dtype).astype(np.float32)

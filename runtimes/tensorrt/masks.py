@@ -21,7 +21,7 @@ def mask_windows(spec: ModelSpec) -> dict[str, int]:
 
 
 def keys(form: Form, tokens: int, capacity: int) -> int:
-    """Keys that a token could see: rows of the cache, and where those are not written in place the new tokens behind."""
+    """Keys of a mask: the rows of the cache, and behind them the new tokens where the graph does not write these."""
     return capacity if form.in_place else capacity + tokens
 
 
