@@ -20,6 +20,7 @@ EdgeError
 │   ├── UnknownBoard         no profile of that name
 │   └── ProfileError         a profile's file that is none
 ├── EngineError              the engine under the runtime
+│   ├── GpuMissing           no GPU, or no driver for it
 │   ├── EngineTooOld
 │   └── EngineFailed
 ├── CapacityError            it does not fit; nothing was written
@@ -115,6 +116,10 @@ class ProfileError(BoardError):
 
 class EngineError(EdgeError):
     """The engine under the runtime cannot serve."""
+
+
+class GpuMissing(EngineError):
+    """There is no GPU that CUDA sees, or not the one that was named."""
 
 
 class EngineTooOld(EngineError):

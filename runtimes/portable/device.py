@@ -59,6 +59,8 @@ def _at(rows: Rows) -> Bytes:
 class HostDevice:
     """See `runtimes.tensorrt.device.Device`. `session` is of the module `ort`; one graph serves every capacity."""
 
+    loaded = 0
+
     def __init__(self, ort: Any, session: Any, capacities: tuple[int, ...], prefill: Profile) -> None:
         self.version = str(ort.__version__)
         self.capacities = capacities

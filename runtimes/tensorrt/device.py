@@ -59,6 +59,10 @@ class Device(Protocol):
     prefill: Profile
     """What a call takes; that of a single token is another graph or profile where the device has one."""
 
+    @property
+    def loaded(self) -> int:
+        """The capacity whose graph is there: with another, weights are loaded anew. 0 where it makes no difference."""
+
     def allocate(self, nbytes: int) -> Memory:
         """Memory of zeros.
 

@@ -96,14 +96,23 @@ class StaticEngine:
     def _reserve(self, steps: Sequence[Step], caches: Sequence[StaticCache]) -> None:
         """Room for all steps or for none."""
         wanted = [cache.check(len(step.tokens)) for step, cache in zip(steps, caches, strict=True)]
-        token = sum(group.bytes_per_token for group in self.kv)
-        more = sum(token * (w - c.capacity) for w, c in zip(wanted, caches, strict=True))
+        # Larger than they need be, where that keeps the graph that is there and the budget has the room.
+        same = [max(capacity, self._opened().loaded) for capacity in wanted]
+        free = self.budget.free
+        if free is None or self._more(same, caches) <= free:
+            wanted = same
+        more = self._more(wanted, caches)
         if not more:
             return
         self.budget.take(more, f"the cache of {len(steps)} sequence(s)")
         self.budget.give(more)
         for capacity, cache in zip(wanted, caches, strict=True):
             cache.grow(capacity)
+
+    def _more(self, capacities: Sequence[int], caches: Sequence[StaticCache]) -> int:
+        """Bytes by which caches of these capacities are larger than `caches` are."""
+        token = sum(group.bytes_per_token for group in self.kv)
+        return sum(token * max(0, n - c.capacity) for n, c in zip(capacities, caches, strict=True))
 
     def _step(self, step: Step, cache: StaticCache, cancel: CancelToken | None) -> Logits:
         tokens = np.asarray(step.tokens, np.int64)
