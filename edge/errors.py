@@ -2,9 +2,11 @@
 
 EdgeError
 ├── InvalidArgument          a parameter, prompt or option out of range (also a ValueError)
-│   └── OutputExists         refusing to overwrite
+│   ├── OutputExists         refusing to overwrite
+│   └── UnknownTarget        no GPU or board of that name to build an engine for
 ├── MissingExtra             an optional dependency is not installed
-│   └── KernelsMissing       the library of CPU kernels is not built
+│   ├── KernelsMissing       the library of CPU kernels is not built
+│   └── TensorRTMissing      the TensorRT for this GPU is not installed
 ├── CheckpointError          the source model
 │   ├── CheckpointNotFound   no such file, folder or hub id
 │   ├── CheckpointCorrupt    truncated, wrong magic, lengths past the end, no JSON
@@ -22,7 +24,10 @@ EdgeError
 ├── EngineError              the engine under the runtime
 │   ├── GpuMissing           no GPU, or no driver for it
 │   ├── EngineTooOld
-│   └── EngineFailed
+│   ├── EngineFailed
+│   ├── EngineDamaged        an engine file is truncated or altered
+│   ├── EngineMismatch       an engine file is for another artifact, TensorRT, GPU or platform
+│   └── TargetRefused        no engine can be built for that GPU, of these weights or from here
 ├── CapacityError            it does not fit; nothing was written
 │   ├── ContextExceeded      more tokens than the context holds
 │   └── MemoryBudgetError    more memory than there is, or than the budget holds
@@ -50,12 +55,20 @@ class OutputExists(InvalidArgument):
     """The output is there already and was not to be overwritten."""
 
 
+class UnknownTarget(InvalidArgument):
+    """There is no GPU or board of that name to build an engine for."""
+
+
 class MissingExtra(EdgeError, ImportError):
     """An optional dependency is not installed."""
 
 
 class KernelsMissing(MissingExtra):
     """The library of CPU kernels is not built."""
+
+
+class TensorRTMissing(MissingExtra):
+    """The TensorRT that builds or runs engines for this GPU is not installed."""
 
 
 class CheckpointError(EdgeError):
@@ -128,6 +141,18 @@ class EngineTooOld(EngineError):
 
 class EngineFailed(EngineError):
     """The engine refused the model or a run."""
+
+
+class EngineDamaged(EngineError):
+    """An engine file is truncated or altered."""
+
+
+class EngineMismatch(EngineError):
+    """An engine file was built for another artifact, TensorRT, GPU or platform."""
+
+
+class TargetRefused(EngineError):
+    """No engine can be built for that GPU: by the TensorRT here, of these weights or from this machine."""
 
 
 class CapacityError(EdgeError):

@@ -22,6 +22,7 @@ from export.quantize import Recipe
 from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
 from export.variant import ENGINES, chosen_engine, write_variant
+from runtimes.tensorrt.header import is_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +117,8 @@ def _write(
     manifest = source.manifest
     of_variants = {name for variant in manifest.variants for name in (variant.model, *variant.files)}
     for entry in manifest.files:
-        # A report is of the artifact it was measured on.
-        if entry.path not in of_variants and entry.path not in (FIDELITY, PAGE):
+        # A report is of the artifact it was measured on, and engines are of its graphs.
+        if entry.path not in (*of_variants, FIDELITY, PAGE) and not is_engine(entry.path):
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)

@@ -37,6 +37,7 @@ THEIRS = {"edge": SLIM, "runtimes": SLIM, "boards": BOARDS, "export": EXPORT}
 LAZY = {
     ("edge/cli/export.py", "export"),
     ("edge/cli/convert.py", "export"),
+    ("edge/cli/build.py", "export"),
     ("edge/cli/planned_source.py", "export"),
     ("edge/cli/evaluate.py", "export"),
     # Where the extra `gpu` brought it.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge.cli.build import print_engines, run_build
 from edge.cli.export_board import board_export
 from edge.cli.extra import needs_exporter
 from edge.cli.fidelity import fidelity_rows
-from edge.cli.options import BoardName
+from edge.cli.options import BoardName, TargetName
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size
 from edge.cli.plan_board import print_choice
 from edge.cli.plan_table import board_text
@@ -53,6 +55,16 @@ from edge.errors import InvalidArgument
     type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
     help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.  "
     "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
+)
+@click.option("--tensorrt", is_flag=True, help="The same as --engine tensorrt.")
+@click.option(
+    "--target",
+    "targets",
+    type=TargetName(),
+    multiple=True,
+    metavar="NAMES",
+    help="With --tensorrt: build engines as well, as edge build does, for sm86, sm89 and so on or boards, with commas "
+    "between. For a Jetson the graphs are written, and the engine is built there.",
 )
 @click.option(
     "--kv",
@@ -129,6 +141,8 @@ def command(
     block: str | None,
     zero_points: bool,
     engine: str | None,
+    tensorrt: bool,
+    targets: tuple[str, ...],
     kv: str | None,
     board: str | None,
     context: int | None,
@@ -159,9 +173,15 @@ def command(
       edge export model-q8_0.gguf --keep
       edge export model.gguf --engine onnxruntime --kv int8
       edge export model.gguf --board jetson-orin-nano-super-8gb --context 16384
+      edge export model.gguf --tensorrt --target sm86,sm89,sm120
     """
     if not source:
         raise InvalidArgument("SOURCE is empty; give a folder, a hub id or a GGUF file")
+    if tensorrt:
+        if engine not in (None, "tensorrt"):
+            raise InvalidArgument(f"--tensorrt and --engine {engine} do not go together; drop one of the two")
+        engine = "tensorrt"
+    here, later = _sorted_targets(targets, engine)
     chosen: dict[str, Any] = {
         "weights": weights or "int4",
         "block": int(block or 32),
@@ -211,6 +231,9 @@ def command(
             progress=bar.show,
         )
     result: dict[str, Any] = report.to_json()
+    if targets:
+        result["engines"] = run_build(target, here, quiet=quiet)["engines"] if here else []
+        result["targets_elsewhere"] = later
     if as_json:
         print_json(result)
     elif not quiet:
@@ -227,6 +250,17 @@ def default_output(source: str, weights: str) -> Path:
         name = source.split("@")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
     name = re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
     return Path(f"{name}-{weights}.edge")
+
+
+def _sorted_targets(targets: Sequence[str], engine: str | None) -> tuple[list[str], list[str]]:
+    """Targets whose engines are built here, and those that are built on the board; sure that it can be done."""
+    if not targets:
+        return [], []
+    if engine != "tensorrt":
+        raise InvalidArgument("--target is what an engine is built for; add --tensorrt")
+    with needs_exporter("export"):
+        there = import_module("export.tensorrt.build").sorted_targets(targets)
+    return tuple([target.name for target in group] for group in there)  # type: ignore[return-value]
 
 
 def _kind(weights: str, bits: float | None, size: str | None) -> str:
@@ -265,6 +299,9 @@ def _print_report(report: dict[str, Any]) -> None:
     )
     if report.get("note"):
         click.echo(f"\nNote: {report['note']}")
+    if report.get("engines"):
+        click.echo()
+        print_engines(report["engines"])
     click.echo(f"\nNext: {next_step(report)}")
 
 
@@ -272,7 +309,11 @@ def next_step(report: dict[str, Any]) -> str:
     """What may be done with an artifact that was just written."""
     path = str(report["path"])
     if report["engine"] == "tensorrt":
-        return f"build engines from the graphs in {shlex.quote(str(Path(path, 'tensorrt')))}, see docs/tensorrt.md"
+        if later := report.get("targets_elsewhere"):
+            return f"on the board: edge build {shlex.quote(path)} --target {','.join(later)}"
+        if report.get("engines"):
+            return "copy it to the computer with the GPU, see docs/tensorrt.md"
+        return f"edge build {shlex.quote(path)} --target GPU-OR-BOARD, see docs/tensorrt.md"
     return f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
 
 

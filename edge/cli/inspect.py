@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge.cli.fidelity import fidelity_rows, stored_fidelity
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
 from edge.cli.plan_table import board_text
+from edge.errors import EngineError
 
 
 @click.command("inspect")
@@ -68,6 +70,7 @@ def inspect_report(artifact: Artifact, *, layers: bool = False) -> dict[str, Any
             }
             for v in manifest.variants
         ],
+        "engines": _engines(artifact),
         "fidelity": stored_fidelity(artifact),
         "files": [{"path": f.path, "size": f.size} for f in manifest.files],
         "provenance": manifest.provenance,
@@ -96,6 +99,7 @@ def _print_summary(artifact: Artifact) -> None:
         ("recipe", _recipe(manifest.recipe)),
         *fidelity_rows(stored_fidelity(artifact)),
         *(("runs on", _runs_on(variant)) for variant in manifest.variants),
+        *(("engine", _engine_text(engine)) for engine in _engines(artifact)),
     ]
     print_table(rows)
     if manifest.provenance:
@@ -130,6 +134,30 @@ def _runs_on(variant: Variant) -> str:
     layout = f", weights in layout {variant.layout} {variant.layout_version}" if variant.layout else ""
     library = "TensorRT" if variant.engine == "tensorrt" else "onnxruntime"
     return f"engine {variant.engine}, with {library} {variant.requires} or newer{layout}"
+
+
+def _engines(artifact: Artifact) -> list[dict[str, Any]]:
+    """What the headers of its engine files say; of one that cannot be read, why."""
+    if not any(entry.path.startswith("tensorrt/engines/") for entry in artifact.manifest.files):
+        return []
+    from runtimes.tensorrt.header import is_engine, read_header
+
+    found: list[dict[str, Any]] = []
+    for entry in artifact.manifest.files:
+        if is_engine(entry.path):
+            try:
+                header = read_header(artifact.file(entry.path))
+                found.append({"path": entry.path, "title": header.title, **asdict(header)})
+            except EngineError as e:
+                found.append({"path": entry.path, "error": str(e)})
+    return found
+
+
+def _engine_text(engine: Mapping[str, Any]) -> str:
+    if "error" in engine:
+        return f"not readable: {engine['error']}"
+    gpus = " ".join(f"sm{sm.replace('.', '')}" for sm in engine["sms"])
+    return f"for {gpus} with {engine['title']}, {engine['capacity']} tokens"
 
 
 def _print_parts(artifact: Artifact) -> None:

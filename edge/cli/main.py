@@ -16,6 +16,7 @@ from edge.version import VERSION
 COMMANDS = (
     ("export", "Turn a checkpoint into an artifact for this board."),
     ("convert", "Turn an artifact for one engine into one for another."),
+    ("build", "Build engines for TensorRT from an artifact."),
     ("plan", "Show what a model needs of memory, and whether it fits."),
     ("run", "Answer one prompt."),
     ("chat", "Talk with a model."),

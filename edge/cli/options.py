@@ -92,6 +92,28 @@ class BoardName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         ]
 
 
+class TargetName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Targets of an engine with commas between; the last one completes to GPUs and boards."""
+
+    name = "target"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Targets that start with what stands behind the last comma."""
+        import boards
+
+        head, comma, tail = incomplete.rpartition(",")
+        sms = {profile.sm.value for profile in boards.profiles() if profile.sm is not None}
+        names = {f"sm{sm.replace('.', '')}": "" for sm in sorted(sms, key=float)}
+        names |= {profile.name: profile.title for profile in boards.profiles() if profile.sm is not None}
+        return [
+            CompletionItem(f"{head}{comma}{name}", help=title or None)
+            for name, title in names.items()
+            if name.startswith(tail)
+        ]
+
+
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
 
 _ENGINE_OPTIONS = {

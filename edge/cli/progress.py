@@ -1,4 +1,4 @@
-"""The bar that is shown while bytes are worked through."""
+"""The bars that are shown while bytes, or parts of a whole, are worked through."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tqdm import tqdm
 class ByteBar:
     """A bar on stderr with bytes and time left; silent where stderr is no terminal or `quiet` is set."""
 
+    _format: str | None = None
+
     def __init__(self, label: str, total: int, *, quiet: bool) -> None:
         self._label = label
         # None lets tqdm find out whether stderr is a terminal.
@@ -18,6 +20,7 @@ class ByteBar:
             total=total,
             unit="B",
             unit_scale=True,
+            bar_format=self._format,
             leave=False,
             dynamic_ncols=True,
             file=sys.stderr,
@@ -44,3 +47,17 @@ class ByteBar:
             self._bar.set_description(label, refresh=False)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
+
+
+class PartBar(ByteBar):
+    """The same of work that is counted in parts of the whole, with the time it has taken."""
+
+    _format = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+
+    def __init__(self, label: str, *, quiet: bool) -> None:
+        super().__init__(label, 1000, quiet=quiet)
+
+    def show(self, label: str, done: int, total: int) -> None:
+        """See `ByteBar`; the time goes on where nothing else does."""
+        super().show(label, done, total)
+        self._bar.refresh()

@@ -1,0 +1,131 @@
+"""`edge build`: engines for TensorRT, in the artifact."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.extra import needs_exporter
+from edge.cli.options import Size, TargetName, artifact_argument
+from edge.cli.output import output_options, print_json, print_table, seconds, size
+from edge.cli.progress import PartBar
+from edge.errors import InvalidArgument
+
+
+@click.command("build")
+@artifact_argument
+@click.option(
+    "--target",
+    "targets",
+    type=TargetName(),
+    multiple=True,
+    metavar="NAMES",
+    help="The GPUs that are to run it: sm86, sm89, sm120 and so on, or boards, such as rtx-4060. Several with commas "
+    "between. Never guessed.",
+)
+@click.option(
+    "--context",
+    metavar="N[,N]",
+    help="Tokens that the cache holds; for several an engine each.  [default: 4096, or the model's context]",
+)
+@click.option(
+    "--chunk",
+    type=int,
+    metavar="N",
+    help="Tokens of a prompt that are computed at once.  [default: 256]",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["opset24", "opset21"]),
+    help="Of the graph.  [default: the newest that the installed TensorRT reads]",
+)
+@click.option(
+    "--memory",
+    type=Size(),
+    default="auto",
+    show_default=True,
+    metavar="SIZE",
+    help="What the builder may take, such as 4GiB; auto: what is free.",
+)
+@output_options
+def command(
+    artifact: Path,
+    targets: tuple[str, ...],
+    context: str | None,
+    chunk: int | None,
+    form: str | None,
+    memory: int | str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Build engines for TensorRT from the graphs of an artifact, which edge export --tensorrt writes.
+
+    For RTX cards and the like on any x86-64 machine, with the package tensorrt-rtx and without a GPU. For a Jetson on
+    the Jetson itself, with JetPack's TensorRT: unverified on device. Engines go into the artifact; one is there whole
+    or not at all, and replaces the one for the same GPU and context.
+
+    \b
+    Example:
+      edge build qwen.edge --target sm86,sm89,sm120
+      edge build qwen.edge --target rtx-4060 --context 4096,16384
+      edge build qwen.edge --target jetson-orin-nano-8gb
+    """
+    built = run_build(
+        artifact,
+        targets,
+        contexts=_contexts(context),
+        chunk=chunk,
+        form=form,
+        memory=None if memory == "auto" else memory,
+        quiet=quiet,
+    )
+    if as_json:
+        print_json(built)
+    elif not quiet:
+        print_engines(built["engines"])
+
+
+def run_build(artifact: Path, targets: Sequence[str], *, quiet: bool, **options: Any) -> dict[str, Any]:
+    """Build with a bar on stderr; the report as a JSON object."""
+    given = {name: value for name, value in options.items() if value is not None}
+    with PartBar("build", quiet=quiet) as bar, needs_exporter("build"):
+        build = import_module("export.tensorrt.build").build
+        report: dict[str, Any] = build(artifact, targets, progress=bar.show, **given).to_json()
+    return report
+
+
+def print_engines(engines: Sequence[dict[str, Any]]) -> None:
+    """A table of what was built."""
+    rows = [("for", "TensorRT", "form", "context", "size", "bits/weight", "took", "peak memory")]
+    for engine in engines:
+        header = engine["header"]
+        rows.append(
+            (
+                " ".join(f"sm{sm.replace('.', '')}" for sm in header["sms"]),
+                f"{'RTX ' if header['flavour'] == 'tensorrt_rtx' else ''}{header['version']}",
+                header["form"],
+                str(header["capacity"]),
+                size(engine["file_bytes"]),
+                f"{engine['bits_per_parameter']:.2f}",
+                seconds(engine["seconds"]),
+                f"{size(engine['peak_rss_bytes'])} of {size(engine['memory_bytes'])}",
+            )
+        )
+    print_table(rows, right=(3, 4, 5, 6, 7))
+    for engine in engines:
+        click.echo(f"\nwritten to {shlex.quote(engine['path'])}", nl=False)
+    click.echo("\n\nNot run here: without a GPU nothing more than the build is known to work.")
+
+
+def _contexts(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise InvalidArgument(f"--context is {text!r}; give tokens, several with commas between: 4096,16384")
+    return [int(part) for part in parts]

@@ -1,0 +1,77 @@
+"""The TensorRT modules of this machine, and whether one of them can build for a target here."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import boards
+from edge.errors import TargetRefused, TensorRTMissing
+from export.tensorrt.target import Target
+from runtimes.tensorrt.header import TENSORRT, TENSORRT_RTX
+
+_PACKAGES = {
+    TENSORRT: (
+        "on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack, and a virtual environment made with "
+        "--system-site-packages"
+    ),
+    TENSORRT_RTX: "on x86-64 Linux it is the package tensorrt-rtx: pip install 'edgewise[tensorrt]'",
+}
+
+
+def this_platform() -> str:
+    """Such as linux-x86_64: what a plan that is built here runs on."""
+    return f"{platform.system().lower()}-{platform.machine()}"
+
+
+def check_installed(flavour: str) -> None:
+    """Raises TensorRTMissing, naming the package for the platform."""
+    if find_spec(flavour) is None:
+        raise TensorRTMissing(f"module {flavour} is not installed; {_PACKAGES[flavour]}")
+
+
+def module(flavour: str) -> Any:
+    """The module of a flavour, loaded.
+
+    Raises:
+        TensorRTMissing: it is not installed or cannot be loaded; the message names the package for the platform.
+    """
+    check_installed(flavour)
+    try:
+        return import_module(flavour)
+    except (ImportError, OSError, RuntimeError) as e:
+        raise TensorRTMissing(f"module {flavour} cannot be loaded ({e}); {_PACKAGES[flavour]}") from None
+
+
+def built_elsewhere(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Those that are built on the board itself, where this machine is not that."""
+    return tuple(target for target in targets if _elsewhere(target))
+
+
+def check_here(target: Target) -> None:
+    """Raises TargetRefused where the target's engines cannot be built on this machine."""
+    if why := _elsewhere(target):
+        raise TargetRefused(f"target {target.name}: {why}")
+
+
+def _elsewhere(target: Target) -> str:
+    here = platform.machine()
+    if target.flavour == TENSORRT_RTX:
+        if target.arch in ("", "any", here):
+            return ""
+        return (
+            f"a plan runs on the platform it was built on, that board is {target.arch} and this machine {here}; "
+            f"copy the artifact there and run: edge build ARTIFACT --target {target.name}"
+        )
+    detected = boards.detect()
+    found = detected.board
+    if found.unified.value and (found.sm.value == target.sm if found.sm else detected.release is not None):
+        return ""
+    what = f"its GPU is sm{found.sm.value.replace('.', '')}" if found.sm else "it has no such GPU"
+    return (
+        f"TensorRT builds for a Jetson on the Jetson itself, and this machine is {found.title}: {what}; "
+        f"copy the artifact to the board and run there: edge build ARTIFACT --target {target.name}"
+    )

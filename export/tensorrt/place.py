@@ -1,0 +1,136 @@
+"""Where an engine goes: aside at first, then into the artifact, whose manifest names it from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
+from edge.errors import EngineError
+from export.graph.weights_file import writing
+from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, SUFFIX, EngineHeader, is_engine, read_header
+
+_PART = ".part"
+_CHUNK = 4 << 20
+
+
+@contextlib.contextmanager
+def aside(artifact: Artifact) -> Iterator[Path]:
+    """A file for a plan, with an empty page before it; it is gone after the block, unless `put` gave it a name.
+
+    Raises:
+        StorageError: the artifact cannot be written.
+    """
+    folder = artifact.path / FOLDER
+    part = folder / f".{secrets.token_hex(4)}{_PART}"
+    with writing(part):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(artifact.path):
+            _remove_abandoned(folder)
+            file = part.open("wb")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        with file:
+            with writing(part):
+                file.truncate(PLAN_OFFSET)
+            yield part
+    finally:
+        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
+    """Write the header before the plan, and give the file its name and the manifest its line; the engine's path.
+
+    The new file has a name of its own, so that the artifact is whole at any moment. Engines that it replaces are
+    removed: those of the same TensorRT and capacity for GPUs that it is for as well.
+
+    Raises:
+        StorageError, ArtifactError
+    """
+    targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
+    name = f"{FOLDER}/{targets}/{header.capacity}-{header.plan_sha256[:8]}{SUFFIX}"
+    path = artifact.path / name
+    with writing(path):
+        with part.open("r+b") as file:
+            file.write(header.dumps())
+            file.flush()
+            os.fsync(file.fileno())
+        entry = FileEntry(path=name, size=part.stat().st_size, sha256=_sha256(part))
+        path.parent.mkdir(exist_ok=True)
+        with _alone(artifact.path):
+            # Another build may have written it meanwhile.
+            manifest = open_artifact(artifact.path, check_files=False).manifest
+            old = [known for known in manifest.files if _replaced(artifact.path, known.path, name, header)]
+            part.rename(path)
+            kept = [known for known in manifest.files if known not in old and known.path != name]
+            _write_manifest(
+                artifact.path,
+                replace(manifest, files=tuple(sorted([*kept, entry], key=lambda e: e.path))),
+            )
+            for known in old:
+                if known.path != name:
+                    (artifact.path / known.path).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        (artifact.path / known.path).parent.rmdir()
+    return path
+
+
+def _replaced(folder: Path, known: str, name: str, header: EngineHeader) -> bool:
+    if not is_engine(known):
+        return False
+    try:
+        old = read_header(folder / known)
+    except EngineError:
+        # What cannot be read is replaced by what has its place.
+        return known.rsplit("-", 1)[0] == name.rsplit("-", 1)[0]
+    return (old.flavour, old.capacity) == (header.flavour, header.capacity) and set(old.sms) <= set(
+        header.sms
+    )
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    new = folder / f".{MANIFEST}{_PART}"
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(manifest.dumps())
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(folder / MANIFEST)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What builds left that were killed: their files are not locked."""
+    for path in folder.glob(f".*{_PART}"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other build writes the manifest meanwhile, where the file system has locks."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
