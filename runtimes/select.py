@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.artifact import Artifact
-from edge.errors import EngineError, EngineTooOld, InvalidArgument, MissingExtra
+from edge.errors import EngineError, EngineTooOld, GpuMissing, InvalidArgument, MissingExtra
 from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
 from runtimes.portable import PortableEngine
 from runtimes.protocol import Engine, Grant
+from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.threads import default_threads
 
 
@@ -29,7 +30,7 @@ class EngineClass(Protocol):
         """See `runtimes.kv_choice.chosen_kv`."""
 
 
-_CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, PortableEngine)
+_CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, TensorRtEngine, PortableEngine)
 ENGINES: dict[str, EngineClass] = {engine.name: engine for engine in _CLASSES}
 """The engines by name, the fastest first."""
 
@@ -68,7 +69,7 @@ def open_engine(
         raise InvalidArgument(f"engine {engine!r} is unknown; choose auto or one of {', '.join(ENGINES)}")
     held = {variant.engine for variant in artifact.manifest.variants}
     names = [name for name, each in ENGINES.items() if each.variant in held] if engine == "auto" else [engine]
-    refusal: MissingExtra | EngineTooOld | None = None
+    refusal: MissingExtra | EngineTooOld | GpuMissing | None = None
     for name in names:
         artifact.variant(ENGINES[name].variant)
         grant = (
@@ -78,8 +79,8 @@ def open_engine(
         )
         try:
             opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
-        except (MissingExtra, EngineTooOld) as e:
-            # What is not installed here is passed over; anything else that goes wrong is told.
+        except (MissingExtra, EngineTooOld, GpuMissing) as e:
+            # What is not there is passed over; anything else that goes wrong is told.
             refusal = refusal or e
             continue
         if refusal is not None:

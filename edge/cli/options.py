@@ -15,7 +15,7 @@ from edge.artifact.pages import KV_NAMES
 from edge.errors import StorageError
 from edge.memory.size import parse_size
 
-ENGINES = ("auto", "cpu", "onnxruntime", "portable")
+ENGINES = ("auto", "cpu", "onnxruntime", "tensorrt", "portable")
 """What `edge.load` takes; spelled out, since help needs no engine imported."""
 
 F = TypeVar("F", bound=Callable[..., Any])
