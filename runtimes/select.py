@@ -10,6 +10,7 @@ from edge.errors import EngineError, EngineTooOld, GpuMissing, InvalidArgument, 
 from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
 from runtimes.portable import PortableEngine
+from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.protocol import Engine, Grant
 from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.threads import default_threads
@@ -30,7 +31,8 @@ class EngineClass(Protocol):
         """See `runtimes.kv_choice.chosen_kv`."""
 
 
-_CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, TensorRtEngine, PortableEngine)
+# What no device has run is not chosen by itself where something else runs the same.
+_CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, TensorRtEngine, PortableEngine, CudaEngine)
 ENGINES: dict[str, EngineClass] = {engine.name: engine for engine in _CLASSES}
 """The engines by name, the fastest first."""
 
@@ -88,4 +90,5 @@ def open_engine(
         return opened
     if refusal is not None:
         raise refusal
-    raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")
+    variants = ", ".join(dict.fromkeys(each.variant for each in ENGINES.values()))
+    raise EngineError(f"{artifact.path} has no variant for any of {variants}; export it again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,14 @@ def session_options(ort: Any, threads: int, *, spin: bool) -> Any:
 
 
 def open_session(
-    ort: Any, artifact: Artifact, variant: Variant, options: Any, inputs: Mapping[str, InputShape]
+    ort: Any,
+    artifact: Artifact,
+    variant: Variant,
+    options: Any,
+    inputs: Mapping[str, InputShape],
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> Any:
-    """An InferenceSession of the module `ort` for `variant`, on the CPU; its graph takes `inputs`, ids and positions.
+    """An InferenceSession of the module `ort` for `variant`; its graph takes `inputs`, ids and positions.
 
     Raises:
         ArtifactCorrupt, EngineFailed
@@ -87,7 +92,7 @@ def open_session(
     for name in variant.files:
         artifact.file(name)
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as e:
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
     _check_interface(session, path, inputs)

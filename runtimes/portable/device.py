@@ -111,7 +111,7 @@ class _HostRunner:
             if binding.where in ("cache", "rows"):
                 self._bind(binding)
         self._binding.bind_output(LOGITS, "cpu")
-        self._call(cancel)
+        run_bound(self._session, self._binding, self._options, cancel)
         # ONNX Runtime gives outputs in the order in which they were bound first.
         names = [name for name in self._order if table[name].output]
         logits: NDArray[np.float32] = self._binding.get_outputs()[names.index(LOGITS)].numpy()
@@ -135,19 +135,24 @@ class _HostRunner:
             self._binding.bind_ortvalue_input(binding.name, value)
         self._bound[binding.name] = binding.shape
 
-    def _call(self, cancel: CancelToken | None) -> None:
-        options = self._options
-        options.terminate = False
-        if cancel is not None:
-            cancel.on_cancel(lambda: setattr(options, "terminate", True))
-        try:
-            self._session.run_with_iobinding(self._binding, options)
-        except Exception as e:
-            if cancel is not None and cancel.cancelled:
-                raise Cancelled("the run was cancelled") from None
-            raise failed("run the model", e) from e
-        finally:
-            if cancel is not None:
-                cancel.on_cancel(None)
+
+def run_bound(session: Any, binding: Any, options: Any, cancel: CancelToken | None) -> None:
+    """Run a session on what is bound; `options` are the RunOptions that a cancelled run is stopped by.
+
+    Raises:
+    Cancelled, EngineFailed
+    """
+    options.terminate = False
+    if cancel is not None:
+        cancel.on_cancel(lambda: setattr(options, "terminate", True))
+    try:
+        session.run_with_iobinding(binding, options)
+    except Exception as e:
         if cancel is not None and cancel.cancelled:
-            raise Cancelled("the run was cancelled")
+            raise Cancelled("the run was cancelled") from None
+        raise failed("run the model", e) from e
+    finally:
+        if cancel is not None:
+            cancel.on_cancel(None)
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("the run was cancelled")

@@ -46,7 +46,7 @@ class PortableEngine(StaticEngine):
         variant, chosen = chosen_form(artifact, str(ort.__version__), form)
         interface = Interface(artifact.spec, chosen, kind)
         options = session_options(ort, threads, spin=False)
-        session = open_session(ort, artifact, variant, options, _inputs(interface))
+        session = open_session(ort, artifact, variant, options, inputs(interface))
         device = HostDevice(ort, session, ladder(context), Profile(CHUNK, CHUNK))
         super().__init__(artifact, interface, device, threads, context, kv_budget)
 
@@ -76,7 +76,7 @@ def chosen_form(artifact: Artifact, installed: str, form: str | None) -> tuple[V
     raise EngineError(f"{artifact.path} has no variant in form {form}; export it again without --kv int8")
 
 
-def _inputs(interface: Interface) -> dict[str, InputShape]:
+def inputs(interface: Interface) -> dict[str, InputShape]:
     """Inputs of the graph, besides those that every graph has: capacity and number of tokens are free."""
     first, second = interface.table(2, 3, 1), interface.table(5, 7, 1)
     return {

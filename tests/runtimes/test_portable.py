@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from edge.artifact import open_artifact
 from edge.errors import Cancelled, EngineError, EngineTooOld, InvalidArgument, MemoryBudgetError
 from edge.memory.needs import CHUNK
-from export import export
 from export.graph import portable_form as exporters
 from runtimes import Cache, Step
 from runtimes.portable import PortableEngine
@@ -21,37 +20,26 @@ from runtimes.portable import engine as engine_module
 from runtimes.portable.engine import chosen_form
 from runtimes.tensorrt.device import Memory
 from runtimes.tensorrt.form import FORMS as FORMS_HERE
-from tests.checkpoints import tiny_folder
 from tests.logits import relative_error
 from tests.runtimes.conformance import CancelAtCall, EngineConformance, OpenEngine, fresh, run, text
+from tests.runtimes.tensorrt_artifact import HALF, write_artifact
 
 FORMS = ("opset24", "opset21")
-# Of the largest logit: chunks of other sizes are rounded to float16 elsewhere. See docs/tensorrt.md.
-HALF = 4e-3
 
 
 @pytest.fixture(scope="session")
 def portable_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Artifacts for TensorRT, by what is special to them, each made once."""
     made: dict[str, Path] = {}
-    configs: dict[str, tuple[str, dict[str, Any]]] = {
-        "plain": ("llama", {}),
-        "window": ("mistral", {"sliding_window": 24}),
-        "int8": ("llama", {}),
+    options: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "window": {"family": "mistral", "sliding_window": 24},
+        "int8": {"kv": "int8"},
     }
 
     def make(name: str) -> Path:
         if name not in made:
-            family, config = configs[name]
-            folder = tmp_path_factory.mktemp(name)
-            options: dict[str, Any] = {"kv": "int8"} if name == "int8" else {}
-            tiny_folder(
-                folder / "checkpoint",
-                family,
-                **{"initializer_range": 0.05, "max_position_embeddings": 2048, **config},
-            )
-            export(folder / "checkpoint", folder / f"{name}.edge", engine="tensorrt", **options)
-            made[name] = folder / f"{name}.edge"
+            made[name] = write_artifact(tmp_path_factory.mktemp(name), **options[name])
         return made[name]
 
     return make

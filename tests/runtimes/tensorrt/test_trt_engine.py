@@ -23,7 +23,6 @@ from edge.errors import (
     MissingExtra,
     TensorRTMissing,
 )
-from export import export
 from export.tensorrt.installed import this_platform
 from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
@@ -35,23 +34,13 @@ from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.tensorrt.form import FORMS
 from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
 from runtimes.tensorrt.trt_device import TensorRtDevice
-from tests.checkpoints import tiny_folder
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, plan_bytes
+from tests.runtimes.tensorrt_artifact import HALF
 
-HALF = 4e-3
 CAPACITIES = (256, 512, 2048)
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trt")
-    options: dict[str, Any] = {"initializer_range": 0.05, "max_position_embeddings": 2048}
-    tiny_folder(folder / "checkpoint", "llama", **options)
-    export(folder / "checkpoint", folder / "m.edge", engine="tensorrt")
-    return folder / "m.edge"
 
 
 @dataclass
