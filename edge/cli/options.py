@@ -125,7 +125,7 @@ _ENGINE_OPTIONS = {
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU and slowly), "
+        help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU), "
         "cuda (the same, by ONNX Runtime on a GPU), or auto, the fastest that can.",
     ),
     "threads": click.option(
