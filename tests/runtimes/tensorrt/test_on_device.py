@@ -1,7 +1,7 @@
 """What only a GPU can say: the calls of CUDA and TensorRT themselves. Listed in docs/tensorrt.md as unverified.
 
-Set EDGEWISE_TEST_ENGINES to an artifact with engines for this GPU (edge build ARTIFACT --target ... --context 2048), which
-is put beside the portable engine.
+EDGEWISE_TEST_ENGINES names an artifact with engines for this GPU, built with --context 2048, which is put beside the
+portable engine.
 """
 
 from __future__ import annotations
