@@ -22,7 +22,15 @@ from runtimes.tensorrt.header import PLAN_OFFSET, TENSORRT_RTX, title
 
 # How TensorRT says that an input has no effect: it is dropped, and all goes on.
 DROPPED = "Unused Input"
-_NO_MEMORY = ("OutOfMemory", "out of memory", "bad_alloc", "Insufficient memory", "memory allocation")
+_NO_MEMORY = (
+    "OutOfMemory",
+    "out of memory",
+    "bad_alloc",
+    "Insufficient memory",
+    "memory allocation",
+    # A thread that gets no stack.
+    "Resource temporarily unavailable",
+)
 _TYPES: dict[int, str] = {
     TensorProto.FLOAT: "FLOAT",
     TensorProto.FLOAT16: "HALF",

@@ -11,7 +11,7 @@ from edge.errors import MemoryBudgetError
 
 # As measured with TensorRT for RTX 1.7 (python -m bench.tensorrt_build): Python and the builder, code of a layer in a
 # profile, and the weights, of which there are two copies and a half at most.
-_BASE, _LAYER, _WEIGHTS = 200 << 20, 4 << 20, 2.5
+_BASE, _LAYER, _WEIGHTS = 360 << 20, 11 << 19, 2.5
 _LEAST_WORKSPACE = 64 << 20
 _MOST_WORKSPACE = 1 << 30
 

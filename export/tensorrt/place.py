@@ -55,32 +55,47 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
     Raises:
         StorageError, ArtifactError
     """
-    targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
-    name = f"{FOLDER}/{targets}/{header.capacity}-{header.plan_sha256[:8]}{SUFFIX}"
-    path = artifact.path / name
-    with writing(path):
+    with writing(artifact.path / FOLDER):
         with part.open("r+b") as file:
             file.write(header.dumps())
             file.flush()
             os.fsync(file.fileno())
-        entry = FileEntry(path=name, size=part.stat().st_size, sha256=_sha256(part))
-        path.parent.mkdir(exist_ok=True)
+        digest = _sha256(part)
+        targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
+        name = f"{FOLDER}/{targets}/{header.capacity}-{digest[:8]}{SUFFIX}"
+        entry = FileEntry(path=name, size=part.stat().st_size, sha256=digest)
         with _alone(artifact.path):
             # Another build may have written it meanwhile.
             manifest = open_artifact(artifact.path, check_files=False).manifest
             old = [known for known in manifest.files if _replaced(artifact.path, known.path, name, header)]
-            part.rename(path)
-            kept = [known for known in manifest.files if known not in old and known.path != name]
-            _write_manifest(
-                artifact.path,
-                replace(manifest, files=tuple(sorted([*kept, entry], key=lambda e: e.path))),
-            )
+            kept = [known for known in manifest.files if known not in old]
+            files = tuple(sorted([*kept, entry], key=lambda each: each.path))
+            with _named(part, artifact.path / name):
+                _write_manifest(artifact.path, replace(manifest, files=files))
             for known in old:
                 if known.path != name:
-                    (artifact.path / known.path).unlink(missing_ok=True)
-                    with contextlib.suppress(OSError):
-                        (artifact.path / known.path).parent.rmdir()
-    return path
+                    _remove(artifact.path / known.path)
+    return artifact.path / name
+
+
+@contextlib.contextmanager
+def _named(part: Path, path: Path) -> Iterator[None]:
+    """`part` is `path` from now on; not if the block fails. A file of that name is the same one, by its hash."""
+    there = path.exists()
+    path.parent.mkdir(exist_ok=True)
+    try:
+        part.rename(path)
+        yield
+    except BaseException:
+        if not there:
+            _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _replaced(folder: Path, known: str, name: str, header: EngineHeader) -> bool:

@@ -110,4 +110,6 @@ def _ended(job: Job, code: int, stderr: str) -> EdgeError:
             "programs, give it more with --memory, or build a smaller model"
         )
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if job.memory is not None and code < 0:
+        how += f", which may be for want of memory (it was given {job.memory / 1e6:.0f} MB)"
     return EngineFailed(f"{job.graph}: the build ended with {how}: {told or 'it does not say why'}")

@@ -29,16 +29,11 @@ def run(job: Job, out: TextIO) -> Built:
     Raises:
         EdgeError
     """
-    if job.memory is not None:
-        # What is allocated, not what is mapped from files: that the system takes back.
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = job.memory if hard == resource.RLIM_INFINITY else min(hard, job.memory)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
     parent, last = os.getppid(), -1
 
     def progress(stage: str, fraction: float) -> bool:
         nonlocal last
-        if (now := int(1000 * fraction)) != last:
+        if (now := round(1000 * fraction)) != last:
             last = now
             _say(out, "progress", [stage, now])
         return os.getppid() == parent
@@ -46,7 +41,16 @@ def run(job: Job, out: TextIO) -> Built:
     path = Path(job.graph)
     model = read_graph(path, job.capacity)
     builder = Builder(module(job.flavour))
+    if job.memory is not None:
+        _limit(job.memory)
     return builder.build(builder.network(model, path), model, job, progress)
+
+
+def _limit(nbytes: int) -> None:
+    """Allocate no more than so much: pages mapped from files do not count, which the system takes back."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = nbytes if hard == resource.RLIM_INFINITY else min(hard, nbytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _say(out: TextIO, what: str, value: Any) -> None:

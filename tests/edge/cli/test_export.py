@@ -319,8 +319,33 @@ def test_graphs_for_tensorrt_are_not_said_to_run(
     out = tmp_path / "tiny.edge"
     told = run_edge("export", tiny_checkpoint, "-o", out, "--engine", "tensorrt", "--kv", "fp16").out
     assert "\nKV               fp16\n" in told
-    assert told.endswith(
-        f"\nNext: build engines from the graphs in {out / 'tensorrt'}, see docs/tensorrt.md\n"
-    )
+    assert told.endswith(f"\nNext: edge build {out} --target GPU-OR-BOARD, see docs/tensorrt.md\n")
     converted = tmp_path / "cpu.edge"
     assert "Next: edge run" in run_edge("convert", out, "-o", converted, "--engine", "cpu").out
+
+
+def test_a_jetson_builds_its_engine_itself(run_edge: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.edge"
+    options = ("--tensorrt", "--target", "jetson-orin-nano-8gb", "--method", "rtn", "--no-fidelity")
+    told = run_edge("export", tiny_checkpoint, "-o", out, *options).out
+    assert told.endswith(f"\nNext: on the board: edge build {out} --target jetson-orin-nano-8gb\n")
+    ended = run_edge("export", tiny_checkpoint, "-o", out, *options, "--force", "--json")
+    assert (ended.json["engines"], ended.json["targets_elsewhere"]) == ([], ["jetson-orin-nano-8gb"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "sm89"), "--target is what an engine is built for; add --tensorrt"),
+        (("--tensorrt", "--engine", "cpu"), "--tensorrt and --engine cpu do not go together; drop one"),
+        (("--tensorrt", "--target", "rtx-409"), "there is no target 'rtx-409'; did you mean rtx-4090"),
+        (("--tensorrt", "--target", ""), "no target is named"),
+    ],
+)
+def test_a_wrong_target_is_told_before_the_export(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    ended = run_edge("export", tiny_checkpoint, "-o", tmp_path / "tiny.edge", *options)
+    assert ended.code == 1
+    assert message in ended.err
+    assert list(tmp_path.iterdir()) == []
