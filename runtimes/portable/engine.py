@@ -20,7 +20,7 @@ CHUNK = 128
 # Weights are constants to it, then. Otherwise they are dequantized for every call: a hundred times slower.
 _FOLDED = ("session.disable_quant_qdq", "1")
 # Of the ONNX Runtimes that have the operators of opset 24 on CPUs, the oldest that these graphs were tried with.
-_OLDEST = {"opset24": "1.31.1", "opset21": "1.23.2"}
+OLDEST = {"opset24": "1.31.1", "opset21": "1.23.2"}
 
 
 class PortableEngine(StaticEngine):
@@ -69,7 +69,7 @@ def chosen_form(artifact: Artifact, installed: str, form: str | None) -> tuple[V
         if form not in (None, found.name):
             continue
         try:
-            check_version(installed, _OLDEST[found.name])
+            check_version(installed, OLDEST[found.name])
         except EngineTooOld as e:
             refusal = refusal or e
         else:

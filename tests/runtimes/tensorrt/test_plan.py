@@ -19,10 +19,22 @@ from runtimes.tensorrt.chunks import Profile, chunks
 from runtimes.tensorrt.feeds import feeds
 from runtimes.tensorrt.form import FORMS, Form, form_of
 from runtimes.tensorrt.masks import MASK, mask, mask_windows
-from tests.export.graph.test_cpu_dialect import SPEC as PLAIN
 
 FORM = st.sampled_from(FORMS)
-SPEC: ModelSpec = replace(PLAIN, heads=2, kv_heads=2, context=64, windows=(), rope=Rope())
+SPEC = ModelSpec(
+    architecture="llama",
+    vocab_size=16,
+    hidden_size=32,
+    intermediate_size=16,
+    layers=1,
+    heads=2,
+    kv_heads=2,
+    head_dim=16,
+    context=64,
+    norm_eps=1e-5,
+    rope=Rope(),
+    tied=True,
+)
 
 
 @given(st.integers(1, 200_000))

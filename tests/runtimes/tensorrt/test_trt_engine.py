@@ -38,7 +38,7 @@ from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, plan_bytes
-from tests.runtimes.tensorrt_artifact import HALF
+from tests.runtimes.tensorrt_artifact import HALF, needs_operators
 
 CAPACITIES = (256, 512, 2048)
 
@@ -100,6 +100,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A machine whose modules are the stand-ins."""
 
     def make(form: str = "opset24", cuda: FakeCuda | None = None, **changes: Any) -> Machine:
+        needs_operators(form)
         path = tmp_path / "m.edge"
         path.mkdir()
         for source in exported.rglob("*"):
