@@ -23,6 +23,7 @@ EdgeError
 │   ├── UnknownBoard         no profile of that name
 │   └── ProfileError         a profile's file that is none
 ├── EngineError              the engine under the runtime
+│   ├── GpuMissing           no GPU, or no driver for it
 │   ├── EngineTooOld
 │   ├── EngineFailed
 │   ├── EngineDamaged        an engine file is truncated or altered
@@ -133,6 +134,10 @@ class ProfileError(BoardError):
 
 class EngineError(EdgeError):
     """The engine under the runtime cannot serve."""
+
+
+class GpuMissing(EngineError):
+    """There is no GPU that CUDA sees, or not the one that was named."""
 
 
 class EngineTooOld(EngineError):

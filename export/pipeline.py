@@ -194,8 +194,8 @@ def _measured(
     artifact = open_artifact(folder)
     if engine == TENSORRT:
         return None, (
-            "fidelity was not measured, since nothing here runs engine tensorrt; "
-            "edge convert --engine cpu gives the same codes to edge evaluate"
+            "fidelity was not measured: edge evaluate runs the graphs on the CPU, and edge convert --engine cpu gives "
+            "the same codes to faster kernels"
         )
     try:
         report = compare(artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve)

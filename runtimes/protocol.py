@@ -166,6 +166,8 @@ class Engine(Protocol):
     """Runs one model."""
 
     name: str
+    variant: str
+    """The engine whose variants of an artifact it runs: its own name, but for one that stands in for another."""
     isa: str
     """The instruction set that its kernels use; empty where the engine does not tell."""
     version: str

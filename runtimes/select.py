@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from edge.artifact import Artifact
-from edge.errors import EngineError, EngineTooOld, InvalidArgument, KernelsMissing
+from edge.errors import EngineError, EngineTooOld, GpuMissing, InvalidArgument, MissingExtra
 from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
+from runtimes.portable import PortableEngine
+from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.protocol import Engine, Grant
+from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.threads import default_threads
 
-ENGINES: dict[str, type[OnnxRuntimeEngine]] = {
-    engine.name: engine for engine in (CpuEngine, OnnxRuntimeEngine)
-}
+
+class EngineClass(Protocol):
+    """The class of an engine, called with artifact, threads, context, bytes for KV, and what KV is kept as."""
+
+    name: str
+    variant: str
+
+    def __call__(
+        self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None, /
+    ) -> Engine:
+        """Open it."""
+
+    def kv_type(self, kv: str | None, artifact: Artifact) -> str:
+        """See `runtimes.kv_choice.chosen_kv`."""
+
+
+# What no device has run is not chosen by itself where something else runs the same.
+_CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, TensorRtEngine, PortableEngine, CudaEngine)
+ENGINES: dict[str, EngineClass] = {engine.name: engine for engine in _CLASSES}
 """The engines by name, the fastest first."""
 
 
@@ -50,10 +70,10 @@ def open_engine(
     if engine != "auto" and engine not in ENGINES:
         raise InvalidArgument(f"engine {engine!r} is unknown; choose auto or one of {', '.join(ENGINES)}")
     held = {variant.engine for variant in artifact.manifest.variants}
-    names = [name for name in ENGINES if name in held] if engine == "auto" else [engine]
-    refusal: KernelsMissing | EngineTooOld | None = None
+    names = [name for name, each in ENGINES.items() if each.variant in held] if engine == "auto" else [engine]
+    refusal: MissingExtra | EngineTooOld | GpuMissing | None = None
     for name in names:
-        artifact.variant(name)
+        artifact.variant(ENGINES[name].variant)
         grant = (
             admit(name, ENGINES[name].kv_type(kv, artifact))
             if admit
@@ -61,8 +81,8 @@ def open_engine(
         )
         try:
             opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
-        except (KernelsMissing, EngineTooOld) as e:
-            # What is not installed here is passed over; anything else that goes wrong is told.
+        except (MissingExtra, EngineTooOld, GpuMissing) as e:
+            # What is not there is passed over; anything else that goes wrong is told.
             refusal = refusal or e
             continue
         if refusal is not None:
@@ -70,4 +90,5 @@ def open_engine(
         return opened
     if refusal is not None:
         raise refusal
-    raise EngineError(f"{artifact.path} has no variant for any of {', '.join(ENGINES)}; export it again")
+    variants = ", ".join(dict.fromkeys(each.variant for each in ENGINES.values()))
+    raise EngineError(f"{artifact.path} has no variant for any of {variants}; export it again")

@@ -17,7 +17,7 @@ def fingerprint(artifact: Artifact, engine: Engine) -> str:
 
     KV of one fingerprint is the same to the bit for the same tokens, on the `cpu` engine.
     """
-    variant = artifact.variant(engine.name)
+    variant = artifact.variant(engine.variant)
     hashes = {entry.path: entry.sha256 for entry in artifact.manifest.files}
     parts = {
         "files": [hashes[name] for name in (variant.model, *variant.files)],

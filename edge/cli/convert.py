@@ -30,7 +30,7 @@ from edge.cli.progress import ByteBar
     "--engine",
     type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
     required=True,
-    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.",
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT.",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options

@@ -54,7 +54,7 @@ from edge.errors import InvalidArgument
 @click.option(
     "--engine",
     type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
-    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT, which edge does not run yet.  "
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT.  "
     "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
 )
 @click.option("--tensorrt", is_flag=True, help="The same as --engine tensorrt.")

@@ -15,8 +15,10 @@ from edge.artifact.pages import KV_NAMES
 from edge.errors import StorageError
 from edge.memory.size import parse_size
 
-ENGINES = ("auto", "cpu", "onnxruntime")
+ENGINES = ("auto", "cpu", "onnxruntime", "tensorrt", "portable", "cuda")
 """What `edge.load` takes; spelled out, since help needs no engine imported."""
+VARIANTS = ("cpu", "onnxruntime", "tensorrt")
+"""What an artifact can be for, the fastest first where there is no GPU."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,7 +125,8 @@ _ENGINE_OPTIONS = {
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="What runs the model: cpu, onnxruntime, or auto, the fastest that can.",
+        help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU), "
+        "cuda (the same, by ONNX Runtime on a GPU), or auto, the fastest that can.",
     ),
     "threads": click.option(
         "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"

@@ -45,7 +45,7 @@ def board_text(record: Any) -> str:
 
 def plan_notes(plan: Plan) -> list[str]:
     """What memory alone does not tell."""
-    if plan.needs.engine == "cpu" or plan.needs.kv_type == "float32":
+    if plan.needs.engine != "onnxruntime" or plan.needs.kv_type == "float32":
         return []
     return [_SLOW_PREFILL.format(kind=plan.needs.kv_type)]
 

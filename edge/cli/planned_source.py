@@ -10,7 +10,7 @@ from edge.artifact import MANIFEST, Manifest, ModelSpec, open_artifact, stored_k
 from edge.artifact.kv import STATIC_KV_BITS
 from edge.artifact.pages import KV_NAMES
 from edge.cli.extra import needs_exporter
-from edge.cli.options import ENGINES
+from edge.cli.options import VARIANTS
 from edge.errors import EngineError, InvalidArgument
 from edge.memory.recipe import Held, Recipe, Recipes, Wishes, artifact_recipes, every, recipes
 from edge.memory.room import Room
@@ -79,9 +79,9 @@ def engine_of(folder: Path, manifest: Manifest) -> str:
         EngineError: it is for none of ours.
     """
     held = {variant.engine for variant in manifest.variants}
-    engine = next((name for name in ENGINES if name in held), None)
+    engine = next((name for name in VARIANTS if name in held), None)
     if engine is None:
-        raise EngineError(f"{folder} has no variant for any of {', '.join(ENGINES[1:])}; export it again")
+        raise EngineError(f"{folder} has no variant for any of {', '.join(VARIANTS)}; export it again")
     return engine
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runtimes.trial import Trial
 
 _NO_CARD = "not for this machine: no NVIDIA GPU"
-_NOT_YET = "not usable: this version of Edgewise computes on the CPU only"
+_NOT_YET = "not tried: no GPU has run this version of Edgewise yet"
 # What TensorRT-RTX builds for, by compute capability; Orin (8.7) and Thor (11.0) are refused by it.
 _RTX = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _OLDEST_TENSORRT = 10
@@ -30,7 +30,7 @@ def engines(software: Software) -> Iterator[Finding]:
 
 
 def accelerators(found: Detection, files: SystemFiles, software: Software) -> Iterator[Finding]:
-    """CUDA and the two TensorRTs, which nothing of Edgewise runs yet: what is there of each."""
+    """CUDA and the two TensorRTs, unverified on device: what is there of each."""
     gpu = bool(found.gpus) or is_tegra(files) or found.board.sm is not None
     yield _cuda(gpu, software)
     yield _tensorrt(gpu, found, files, software)

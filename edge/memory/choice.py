@@ -217,5 +217,4 @@ def _engine_reasons(choice: Choice) -> Iterator[str]:
     elif engine == "cpu":
         yield "engine cpu: our operators, the fastest that Edgewise has today"
     for target in targets(room.board):
-        sm = target["sm"]
-        yield f"TensorRT for SM {sm} is noted as a target; edge build makes an engine for it, which nothing runs yet"
+        yield f"TensorRT for SM {target['sm']} is noted as a target; edge build makes engines, unverified on device"

@@ -17,6 +17,8 @@ _MIB = 1 << 20
 _RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
 # What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
 _STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2}
+# Bytes for a weight that the portable engine has dequantized, measured: float32, and an embedding that is tied twice.
+_DEQUANTIZED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,10 @@ class Needs:
         KV is of type `kv` (float32, float16, int8, int4), or the engine's default. `on_card`: in the memory of a GPU,
         where stock operators are taken to hold no copies, since those were measured on CPUs.
         """
-        copies = 0 if engine == "cpu" or on_card else _stock_copies(spec, weights, kind)
+        if engine == "portable":
+            copies = _DEQUANTIZED * spec.parameters
+        else:
+            copies = 0 if engine in ("cpu", "tensorrt") or on_card else _stock_copies(spec, weights, kind)
         return cls(
             spec=spec,
             weights=weights + copies,

@@ -26,6 +26,7 @@ class CpuEngine(OnnxRuntimeEngine):
     """See `runtimes.protocol.Engine`. Sequences of one call run together, as many tokens a time as a chunk holds."""
 
     name = "cpu"
+    variant = name
     kv_types = (DEFAULT_KV_TYPE, *(kind for kind in KV_TYPES if kind != DEFAULT_KV_TYPE))
     # What the session reads in place; released after it.
     _weights: list[Any] | None = None

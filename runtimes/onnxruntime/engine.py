@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact, ModelSpec, Variant, kv_groups, planned_kv, stored_kv_type
+from edge.artifact import Artifact, ModelSpec, Variant, kv_groups
 from edge.artifact.kv import STATIC_KV_BITS, static_kv_width
-from edge.artifact.pages import KV_NAMES
-from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, InvalidArgument
+from edge.errors import ArtifactCorrupt, Cancelled, EngineFailed
 from runtimes.budget import Budget
+from runtimes.kv_choice import chosen_kv
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
 from runtimes.onnxruntime.lent_logits import LogitsLender
 from runtimes.onnxruntime.session import (
@@ -24,6 +24,7 @@ from runtimes.onnxruntime.session import (
     session_options,
 )
 from runtimes.protocol import Cache, CancelToken, Logits, Step
+from runtimes.step_checks import check_steps
 
 CHUNK = 128
 """Tokens of one prefill call: bounds the workspace, and the scores of tokens to come that attention throws away."""
@@ -35,6 +36,8 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     passed_over = ""
+    variant = name
+    """The engine whose variants of an artifact it runs."""
     kv_types: tuple[str, ...] = tuple(STATIC_KV_BITS)
     """What keys and values can be kept as, the default first."""
 
@@ -98,25 +101,7 @@ class OnnxRuntimeEngine:
             InvalidArgument: there is none.
             EngineError: this engine does not keep them so, or not of this artifact.
         """
-        if kv is not None and kv not in KV_NAMES:
-            raise InvalidArgument(f"kv is {kv!r}; choose one of {', '.join(KV_NAMES)}")
-        stored = stored_kv_type(artifact.manifest, cls.name)
-        if kv is None:
-            chosen = stored or KV_NAMES.get(planned_kv(artifact.manifest) or "") or cls.kv_types[0]
-        else:
-            chosen = KV_NAMES[kv]
-        if chosen not in cls.kv_types:
-            able = ", ".join(name for name, kind in KV_NAMES.items() if kind in cls.kv_types)
-            raise EngineError(
-                f"the {cls.name} engine keeps KV as {able}, not {kv or chosen}; choose one of these, or engine cpu"
-            )
-        if stored not in (None, chosen):
-            had = next((name for name, kind in KV_NAMES.items() if kind == stored), stored)
-            raise EngineError(
-                f"{artifact.path} keeps KV as {had}, not {kv}: for the {cls.name} engine that is settled at export; "
-                f"export it again with --kv {kv}, or load it without kv"
-            )
-        return chosen
+        return chosen_kv(kv, artifact, cls.name, cls.variant, cls.kv_types)
 
     def _check_kv(self, path: Path) -> None:
         """Raises ArtifactCorrupt where the graph keeps KV as something else than the manifest says."""
@@ -136,20 +121,7 @@ class OnnxRuntimeEngine:
         """
         if self._session is None:
             raise EngineFailed("the engine is closed; load the artifact again")
-        if len({id(step.cache) for step in steps}) != len(steps):
-            raise InvalidArgument("two steps of one call name the same cache; run them in two calls")
-        vocab = self._artifact.spec.vocab_size
-        for step in steps:
-            if not len(step.tokens):
-                raise InvalidArgument("a step has no tokens; give at least one")
-            for position in step.logits_at:
-                if not 0 <= position < len(step.tokens):
-                    raise InvalidArgument(
-                        f"logits at {position} are not among the step's {len(step.tokens)} tokens"
-                    )
-            for token in step.tokens:
-                if not 0 <= token < vocab:
-                    raise InvalidArgument(f"token {token} is not in the vocabulary of {vocab}")
+        check_steps(steps, self._artifact.spec.vocab_size)
 
     def _own(self, cache: Cache) -> OnnxRuntimeCache:
         if not isinstance(cache, OnnxRuntimeCache):

@@ -76,20 +76,32 @@ def session_options(ort: Any, threads: int, *, spin: bool) -> Any:
 
 
 def open_session(
-    ort: Any, artifact: Artifact, variant: Variant, options: Any, inputs: Mapping[str, InputShape]
+    ort: Any,
+    artifact: Artifact,
+    variant: Variant,
+    options: Any,
+    inputs: Mapping[str, InputShape],
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> Any:
-    """An InferenceSession of the module `ort` for `variant`, on the CPU; its graph takes `inputs`, ids and positions.
+    """An InferenceSession of the module `ort` for `variant`; its graph takes `inputs`, ids and positions.
 
     Raises:
         ArtifactCorrupt, EngineFailed
     """
-    session = load_graph(ort, artifact, variant.model, variant.files, options)
+    session = load_graph(ort, artifact, variant.model, variant.files, options, providers)
     _check_interface(session, artifact.path / variant.model, inputs)
     return session
 
 
-def load_graph(ort: Any, artifact: Stored, model: str, files: Sequence[str], options: Any) -> Any:
-    """An InferenceSession for the graph in the file `model`, its weights in `files`, on the CPU.
+def load_graph(
+    ort: Any,
+    artifact: Stored,
+    model: str,
+    files: Sequence[str],
+    options: Any,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> Any:
+    """An InferenceSession for the graph in the file `model`, its weights in `files`.
 
     Raises:
         ArtifactCorrupt, EngineFailed
@@ -99,7 +111,7 @@ def load_graph(ort: Any, artifact: Stored, model: str, files: Sequence[str], opt
     for name in files:
         artifact.file(name)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as e:
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
 

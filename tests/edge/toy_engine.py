@@ -32,6 +32,7 @@ class ToyEngine:
     shape: Callable[[Logits], Logits] = lambda logits: logits
     """Changes logits [vocab] before they are given out."""
     name: str = "toy"
+    variant: str = "toy"
     isa: str = ""
     passed_over: str = ""
     threads: int = 1

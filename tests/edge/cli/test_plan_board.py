@@ -59,7 +59,7 @@ recipe: weights int8, block 32, KV int8, engine cpu
   weights int8: the closest to the source, and it fits with 57.9 tokens/s at most
   context 8192 tokens: what is left room for by default
   engine cpu: our operators, the fastest that Edgewise has today
-  TensorRT for SM 8.7 is noted as a target; edge build makes an engine for it, which nothing runs yet
+  TensorRT for SM 8.7 is noted as a target; edge build makes engines, unverified on device
 decode: at most 61.9 tokens/s at 512 tokens and 57.9 at 8192: 102.0 GB/s ÷ 1.6 GB and 1.8 GB that a token reads
 in power mode 7W? and 15W? memory is read at 67% of that speed
 ? is not confirmed: it is, or rests on, a figure that is from memory or assumed (edge boards show NAME)
@@ -79,7 +79,7 @@ does not fit: 20742.7 MiB are missing
 recipe: weights int4, block 128, KV int4, engine cpu
   it needs the least, 20742.7 MiB more than there are
   engine cpu: our operators, the fastest that Edgewise has today
-  TensorRT for SM 8.7 is noted as a target; edge build makes an engine for it, which nothing runs yet
+  TensorRT for SM 8.7 is noted as a target; edge build makes engines, unverified on device
 ? is not confirmed: it is, or rests on, a figure that is from memory or assumed (edge boards show NAME)
 it would fit: jetson-agx-orin-64gb (int4), jetson-agx-xavier-64gb (int4), dgx-spark (int4), jetson-agx-thor (int4); all: edge plan big.json --all-boards
 """  # noqa: E501

@@ -33,7 +33,8 @@ def test_here() -> None:
 
 
 def test_names_that_are_spelled_out() -> None:
-    assert tuple(ENGINES) == room.ENGINES
+    # The others run on what these bring, or on a GPU.
+    assert tuple(ENGINES)[:2] == room.ENGINES
     assert telemetry.VARIABLE == offline.VARIABLE
 
 

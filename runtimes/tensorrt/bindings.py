@@ -1,0 +1,126 @@
+"""Binding tables: what a graph takes and gives, by name: type, shape, and where it lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edge.artifact import ModelSpec
+from edge.errors import ArtifactCorrupt
+from runtimes.tensorrt.form import Form
+from runtimes.tensorrt.masks import keys, mask_windows
+
+Shape = tuple[int, ...]
+Where = Literal["fed", "cache", "rows", "read"]
+IDS, POSITIONS, WRITE, WANTED, LOGITS = (
+    "input_ids",
+    "position_ids",
+    "write_indices",
+    "logit_positions",
+    "logits",
+)
+KINDS = ("key", "value")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input or output of a graph, with the shape of one call.
+
+    `where`: fed from the host; in the cache, an output at the address of its input; rows for the runtime to write into
+    the cache; or read by the host.
+    """
+
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    where: Where
+    output: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A model in one form of the portable dialect, its KV float16 or int8."""
+
+    spec: ModelSpec
+    form: Form
+    kv_type: str
+
+    @property
+    def kv_dtype(self) -> np.dtype[Any]:
+        """Of a number in the cache."""
+        return np.dtype(self.kv_type)
+
+    @property
+    def row_bytes(self) -> int:
+        """A token's keys, or values, of one KV head of one layer."""
+        return self.spec.head_dim * self.kv_dtype.itemsize
+
+    def table(self, tokens: int, capacity: int, wanted: int) -> dict[str, Binding]:
+        """What a call of `tokens` with logits at `wanted` of them binds, on a cache of `capacity`."""
+        spec, form = self.spec, self.form
+        long, whole = np.dtype(np.int64), (1, spec.kv_heads, capacity, spec.head_dim)
+        seen = (1, 1, tokens, keys(form, tokens, capacity))
+        found = [
+            Binding(IDS, (1, tokens), long, "fed"),
+            Binding(POSITIONS, (1, tokens), long, "fed"),
+            Binding(WANTED, (wanted,), long, "fed"),
+            *(Binding(name, seen, np.dtype(bool), "fed") for name in mask_windows(spec)),
+            *((Binding(WRITE, (1,), long, "fed"),) if form.in_place else ()),
+            Binding(LOGITS, (wanted, spec.vocab_size), np.dtype(np.float32), "read", output=True),
+        ]
+        for name in cache_names(spec):
+            found.append(Binding(f"past.{name}", whole, self.kv_dtype, "cache"))
+            if form.in_place:
+                found.append(Binding(f"present.{name}", whole, self.kv_dtype, "cache", output=True))
+            else:
+                rows = (1, spec.kv_heads, tokens, spec.head_dim)
+                found.append(Binding(f"new.{name}", rows, self.kv_dtype, "rows", output=True))
+        return {binding.name: binding for binding in found}
+
+
+def cache_names(spec: ModelSpec) -> tuple[str, ...]:
+    """What is cached, as names end: "0.key", "0.value", "1.key" and so on."""
+    return tuple(f"{layer}.{kind}" for layer in range(spec.layers) for kind in KINDS)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a graph or an engine says of one of its inputs and outputs; sizes that are free are below 0."""
+
+    name: str
+    shape: Shape
+    dtype: str
+    output: bool
+
+
+def check_table(table: Mapping[str, Binding], found: Iterable[Found], where: str) -> None:
+    """Check that an engine is the graph's: memory bound to one of other sizes would be written past its end.
+
+    Raises:
+        ArtifactCorrupt: naming what is missing, too much or otherwise.
+    """
+    have = {each.name: each for each in found}
+    strange = sorted(set(have) ^ set(table))
+    if strange:
+        name = strange[0]
+        how = "has no" if name in table else "has an"
+        raise ArtifactCorrupt(f"{where} {how} {name}; build it again from the artifact")
+    for name, binding in table.items():
+        each = have[name]
+        fits = len(each.shape) == len(binding.shape) and all(
+            size < 0 or size == wanted for size, wanted in zip(each.shape, binding.shape, strict=True)
+        )
+        if not fits or each.dtype != binding.dtype.name or each.output != binding.output:
+            raise ArtifactCorrupt(
+                f"{where}: {name} is {each.dtype} {list(each.shape)}, and the artifact's graph has "
+                f"{binding.dtype.name} {list(binding.shape)}; build it again from the artifact"
+            )

@@ -1,0 +1,43 @@
+"""The TensorRT modules: the one that comes with TensorRT and JetPack, and the one of TensorRT for RTX."""
+
+from __future__ import annotations
+
+import platform
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from edge.errors import TensorRTMissing
+from runtimes.tensorrt.header import TENSORRT, TENSORRT_RTX
+
+FLAVOURS = (TENSORRT_RTX, TENSORRT)
+_INSTALL = {
+    "x86_64": "for RTX cards: pip install 'edgewise[tensorrt]'",
+    "aarch64": "on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack, and a virtual environment made "
+    "with --system-site-packages",
+}
+
+
+def here() -> str:
+    """This platform, as engines name theirs: linux-x86_64."""
+    return f"{platform.system().lower()}-{platform.machine()}"
+
+
+def modules() -> dict[str, Any]:
+    """Those that are installed, loaded, by flavour.
+
+    Raises:
+        TensorRTMissing: none is, or none can be loaded; it says what to install here.
+    """
+    found, why = {}, "neither tensorrt_rtx nor tensorrt is installed"
+    for flavour in FLAVOURS:
+        if find_spec(flavour) is None:
+            continue
+        try:
+            found[flavour] = import_module(flavour)
+        except (ImportError, OSError, RuntimeError) as e:
+            why = f"module {flavour} cannot be loaded ({e})"
+    if not found:
+        machine = platform.machine()
+        raise TensorRTMissing(f"{why}; {_INSTALL.get(machine, f'there is no TensorRT for {machine}')}")
+    return found

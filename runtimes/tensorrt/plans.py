@@ -1,0 +1,123 @@
+"""Plans: the engines of an artifact that can run here, one for each bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.artifact import Artifact
+from edge.errors import EngineError, EngineMismatch
+from runtimes.tensorrt import library
+from runtimes.tensorrt.chunks import Profile
+from runtimes.tensorrt.form import form_of
+from runtimes.tensorrt.header import (
+    PLAN_OFFSET,
+    TENSORRT,
+    EngineHeader,
+    Here,
+    artifact_fingerprint,
+    engines,
+    mismatch,
+    rebuild,
+    sm_name,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An engine's file, of which TensorRT reads `nbytes` from `offset` on; profiles as TensorRT numbers them."""
+
+    path: Path
+    offset: int
+    nbytes: int
+    form: str
+    kv: str
+    capacity: int
+    profiles: tuple[Profile, ...]
+
+    @property
+    def prefill(self) -> int:
+        """The profile with the most tokens."""
+        return max(range(len(self.profiles)), key=lambda i: self.profiles[i].tokens)
+
+    @property
+    def decode(self) -> int:
+        """The profile with the fewest tokens, which is the one for a single one where there are two."""
+        return min(range(len(self.profiles)), key=lambda i: self.profiles[i].tokens)
+
+
+def consistent(plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    """Of plans that can run here those of the form that comes first, a capacity each, the smallest first.
+
+    A sequence that outgrows a bucket goes on in the next: all have to keep KV alike.
+
+    Raises:
+        EngineError: there are none.
+    """
+    if not plans:
+        raise EngineError("there is no engine to run; build one with: edge build ARTIFACT --target TARGET")
+    first = plans[0]
+    alike = [plan for plan in plans if (plan.form, plan.kv) == (first.form, first.kv)]
+    by_capacity = {plan.capacity: plan for plan in reversed(alike)}
+    return tuple(by_capacity[capacity] for capacity in sorted(by_capacity))
+
+
+def common(plans: Sequence[Plan]) -> Profile:
+    """What a prefill call of every plan takes."""
+    widest = [plan.profiles[plan.prefill] for plan in plans]
+    return Profile(min(p.tokens for p in widest), min(p.logits for p in widest))
+
+
+def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dict[str, tuple[Plan, ...]]:
+    """The plans of `artifact` that run here, by flavour: on a GPU of capability `sm`, with `versions` of TensorRT.
+
+    Raises:
+        EngineMismatch: there are engines, and none of them does; it says why not, and what to run.
+        EngineError: there are none.
+        EngineDamaged, ArtifactError
+    """
+    fingerprints = {
+        form_of(variant).name: artifact_fingerprint(artifact, variant)
+        for variant in artifact.manifest.variants
+        if variant.engine == TENSORRT
+    }
+    fitting: dict[str, list[Plan]] = {}
+    refusals: list[str] = []
+    for name, header in engines(artifact):
+        whys: list[str] = []
+        for flavour, version in versions.items():
+            here = Here(
+                flavour=flavour,
+                version=version,
+                sm=sm,
+                platform=library.here(),
+                artifact=fingerprints.get(header.form, ""),
+            )
+            why = mismatch(header, here, artifact.path)
+            if why is None:
+                fitting.setdefault(flavour, []).append(_plan(artifact.file(name), header))
+            # What is said of the same flavour tells most.
+            whys.insert(0 if flavour == header.flavour else len(whys), why or "")
+        if all(whys):
+            refusals.append(f"{artifact.path / name} is {whys[0]}")
+    if not fitting:
+        if refusals:
+            # That of the newest engine, which is what was built last.
+            raise EngineMismatch(refusals[-1])
+        raise EngineError(
+            f"{artifact.path} has no engine for {sm_name(sm)}; build one: {rebuild(artifact.path, sm)}"
+        )
+    return {flavour: consistent(plans) for flavour, plans in fitting.items()}
+
+
+def _plan(path: Path, header: EngineHeader) -> Plan:
+    return Plan(
+        path=path,
+        offset=PLAN_OFFSET,
+        nbytes=header.plan_bytes,
+        form=header.form,
+        kv=header.kv,
+        capacity=header.capacity,
+        profiles=tuple(Profile(shapes.tokens, shapes.logits) for shapes in header.profiles),
+    )

@@ -1,0 +1,101 @@
+"""Staging: what the host feeds a GPU, and the logits that it reads.
+
+On a discrete card there are two memories, and a copy between them; on a unified board one that both reach.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.tensorrt.bindings import Shape
+from runtimes.tensorrt.cuda import Cuda
+
+
+class Stage(Protocol):
+    """Room for one input or output, at the same place for as long as it lives."""
+
+    @property
+    def address(self) -> int:
+        """Where the GPU has it."""
+
+    def array(self, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The host's side of the first bytes."""
+
+    def upload(self, nbytes: int) -> None:
+        """Ask for what the host has written to be where the GPU reads."""
+
+    def download(self, nbytes: int) -> None:
+        """Ask for what the GPU has written to be where the host reads."""
+
+    def free(self) -> None:
+        """Give it back."""
+
+
+class UnifiedStage:
+    """Pinned memory that both sides reach: nothing is copied."""
+
+    def __init__(self, cuda: Cuda, nbytes: int) -> None:
+        self._memory = cuda.pinned(nbytes)
+
+    @property
+    def address(self) -> int:
+        """See `Stage.address`."""
+        return self._memory.address
+
+    def array(self, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """See `Stage.array`."""
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        return self._memory.array()[:nbytes].view(dtype).reshape(shape)
+
+    def upload(self, nbytes: int) -> None:
+        """See `Stage.upload`."""
+
+    def download(self, nbytes: int) -> None:
+        """See `Stage.download`."""
+
+    def free(self) -> None:
+        """See `Stage.free`."""
+        self._memory.free()
+
+
+class DiscreteStage(UnifiedStage):
+    """Memory of the card beside it."""
+
+    def __init__(self, cuda: Cuda, nbytes: int) -> None:
+        super().__init__(cuda, nbytes)
+        self._cuda = cuda
+        try:
+            self._card = cuda.allocate(nbytes)
+        except BaseException:
+            super().free()
+            raise
+
+    @property
+    def address(self) -> int:
+        """See `Stage.address`."""
+        return self._card.address
+
+    def upload(self, nbytes: int) -> None:
+        """See `Stage.upload`."""
+        self._cuda.upload(self._card.address, self._memory.host, nbytes)
+
+    def download(self, nbytes: int) -> None:
+        """See `Stage.download`."""
+        self._cuda.download(self._memory.host, self._card.address, nbytes)
+
+    def free(self) -> None:
+        """See `Stage.free`."""
+        self._card.free()
+        super().free()
+
+
+def stage(cuda: Cuda, nbytes: int) -> Stage:
+    """Room for `nbytes`, as the board has its memory.
+
+    Raises:
+        MemoryBudgetError
+    """
+    return UnifiedStage(cuda, nbytes) if cuda.unified else DiscreteStage(cuda, nbytes)

@@ -1,0 +1,250 @@
+"""A GPU with TensorRT: engines by bucket, of which one is loaded, and a context for each of its profiles.
+
+Unverified on device: written against the documented calls of TensorRT 10, which TensorRT for RTX shares, and tried with
+a stand-in for them.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge.errors import Cancelled, EngineFailed, MemoryBudgetError
+from runtimes.protocol import CancelToken, Logits
+from runtimes.tensorrt.bindings import LOGITS, Binding, Found, Interface, check_table
+from runtimes.tensorrt.cuda import Cuda, CudaGraph, address
+from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
+from runtimes.tensorrt.feeds import Feeds
+from runtimes.tensorrt.plans import Plan, common
+from runtimes.tensorrt.staging import Stage, stage
+
+_DTYPES = {"INT64": "int64", "BOOL": "bool", "HALF": "float16", "FLOAT": "float32", "INT8": "int8"}
+
+
+class Loaded:
+    """The engine of a bucket, in the memory of the GPU, with room for what its calls are fed and give."""
+
+    def __init__(self, trt: Any, runtime: Any, cuda: Cuda, plan: Plan, interface: Interface) -> None:
+        """Raises EngineFailed, ArtifactCorrupt, MemoryBudgetError."""
+        self.plan = plan
+        free = cuda.free_bytes()
+        if plan.nbytes > free:
+            raise MemoryBudgetError(
+                f"{plan.path} takes {plan.nbytes / 2**20:.0f} MiB, and the GPU has {free / 2**20:.0f} MiB; "
+                "close other programs that use it, or build for a smaller context"
+            )
+        with (
+            plan.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+            memoryview(whole)[plan.offset : plan.offset + plan.nbytes] as data,
+        ):
+            self.engine = runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            raise EngineFailed(
+                f"TensorRT {trt.__version__} does not take {plan.path}; its messages say why. Build it again"
+            )
+        prefill, decode = (plan.profiles[i] for i in (plan.prefill, plan.decode))
+        # What one call has by number is free in an engine for prefill.
+        check_table(
+            interface.table(prefill.tokens, plan.capacity, prefill.logits),
+            _found(trt, self.engine),
+            str(plan.path),
+        )
+        self.contexts = {}
+        for is_decode, number in ((False, plan.prefill), (True, plan.decode)):
+            context = self.engine.create_execution_context()
+            if context is None or not context.set_optimization_profile_async(number, cuda.stream):
+                raise MemoryBudgetError(f"the GPU has no memory to run {plan.path}; use a shorter context")
+            self.contexts[is_decode] = context
+        table = interface.table(max(prefill.tokens, decode.tokens), plan.capacity, prefill.logits)
+        self.stages: dict[str, Stage] = {}
+        try:
+            for name, binding in table.items():
+                if binding.where in ("fed", "read"):
+                    self.stages[name] = stage(cuda, binding.nbytes)
+        except BaseException:
+            self.free()
+            raise
+
+    def free(self) -> None:
+        """Give everything back; TensorRT does so where nobody names its objects any more."""
+        for each in self.stages.values():
+            each.free()
+        self.stages = {}
+        self.contexts = {}
+        self.engine = None
+
+
+class TensorRtDevice:
+    """See `runtimes.tensorrt.device.Device`. `trt` is the module tensorrt or tensorrt_rtx; `plans` as `consistent`."""
+
+    def __init__(self, trt: Any, cuda: Cuda, plans: Sequence[Plan], interface: Interface) -> None:
+        self.version = str(trt.__version__)
+        self.prefill = common(plans)
+        self.capacities = tuple(plan.capacity for plan in plans)
+        self.no_graph = ""
+        """Why decoding is not captured as a graph; empty where it is, or was not tried yet."""
+        self._trt, self._cuda, self._interface = trt, cuda, interface
+        self._plans = {plan.capacity: plan for plan in plans}
+        self._runtime = trt.Runtime(_logger(trt))
+        self._loaded: Loaded | None = None
+
+    @property
+    def loaded(self) -> int:
+        """See `Device.loaded`."""
+        return self._loaded.plan.capacity if self._loaded is not None else 0
+
+    def allocate(self, nbytes: int) -> Memory:
+        """See `Device.allocate`."""
+        return self._cuda.allocate(nbytes)
+
+    def copy(self, source: Rows, target: Rows) -> None:
+        """See `Device.copy`."""
+        self._cuda.copy(source, target)
+
+    def write(self, data: Bytes, target: Rows) -> None:
+        """See `Device.write`."""
+        self._cuda.write(data, target)
+
+    def read(self, source: Rows) -> Bytes:
+        """See `Device.read`."""
+        return self._cuda.read(source)
+
+    def runner(self, capacity: int, decode: bool, memory: Mapping[str, Memory]) -> Runner:
+        """See `Device.runner`."""
+        return _TensorRtRunner(self, self._cuda, capacity, decode, memory)
+
+    def load(self, capacity: int) -> Loaded:
+        """The engine of a bucket. Another one goes first: weights are never there twice."""
+        if self.loaded != capacity:
+            self._unload()
+            plan = self._plans[capacity]
+            self._loaded = Loaded(self._trt, self._runtime, self._cuda, plan, self._interface)
+        assert self._loaded is not None
+        return self._loaded
+
+    def close(self) -> None:
+        """See `Device.close`."""
+        self._unload()
+        self._runtime = None
+        self._cuda.close()
+
+    def _unload(self) -> None:
+        if self._loaded is not None:
+            self._cuda.synchronize()
+            self._loaded.free()
+        self._loaded = None
+
+
+class _TensorRtRunner:
+    """Calls of one profile on one sequence's memory; those of a single token are a graph from the second on."""
+
+    def __init__(
+        self, device: TensorRtDevice, cuda: Cuda, capacity: int, decode: bool, memory: Mapping[str, Memory]
+    ) -> None:
+        self._device, self._cuda, self._capacity = device, cuda, capacity
+        self._decode, self._memory = decode, memory
+        self._graph: CudaGraph | None = None
+        # What the graph was captured of: another engine has other addresses.
+        self._of: Loaded | None = None
+
+    def run(self, feeds: Feeds, table: Mapping[str, Binding], cancel: CancelToken | None) -> Logits:
+        """See `Runner.run`. What a GPU has begun it ends: a run is cancelled between chunks."""
+        if cancel is not None:
+            cancel.on_cancel(lambda: None)
+        try:
+            logits = self._run(feeds, table)
+        finally:
+            if cancel is not None:
+                cancel.on_cancel(None)
+        if cancel is not None and cancel.cancelled:
+            raise Cancelled("the run was cancelled")
+        return logits
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_graph") is not None:
+            self._drop()
+
+    def _run(self, feeds: Feeds, table: Mapping[str, Binding]) -> Logits:
+        loaded = self._device.load(self._capacity)
+        for name, array in feeds.items():
+            binding = table[name]
+            loaded.stages[name].array(binding.shape, binding.dtype)[...] = array
+        if self._of is not loaded:
+            self._drop()
+            # TensorRT settles what it put off in a first call, which cannot be captured.
+            self._enqueue(loaded, table)
+        elif self._graph is not None or self._capture(loaded, table):
+            assert self._graph is not None
+            self._graph.launch()
+        else:
+            self._enqueue(loaded, table)
+        self._cuda.synchronize()
+        self._of = loaded
+        binding = table[LOGITS]
+        return loaded.stages[LOGITS].array(binding.shape, binding.dtype)
+
+    def _capture(self, loaded: Loaded, table: Mapping[str, Binding]) -> bool:
+        """Whether there is a graph of a call of one token now."""
+        if not self._decode or self._device.no_graph:
+            return False
+        try:
+            self._graph = self._cuda.capture(lambda: self._enqueue(loaded, table))
+        except EngineFailed as e:
+            self._device.no_graph = str(e)
+        return self._graph is not None
+
+    def _enqueue(self, loaded: Loaded, table: Mapping[str, Binding]) -> None:
+        """Ask for a call, and for the copies before and behind it."""
+        context = loaded.contexts[self._decode]
+        for name, binding in table.items():
+            staged = loaded.stages.get(name)
+            if staged is not None and not binding.output:
+                staged.upload(binding.nbytes)
+            if not binding.output and not context.set_input_shape(name, binding.shape):
+                raise EngineFailed(f"TensorRT refuses {name} of shape {list(binding.shape)}; build it again")
+            where = staged.address if staged is not None else address(self._memory[_held(name)])
+            if not context.set_tensor_address(name, where):
+                raise EngineFailed(f"TensorRT refuses the memory for {name}; load the artifact again")
+        if not context.execute_async_v3(self._cuda.stream):
+            raise EngineFailed(f"TensorRT failed to run {loaded.plan.path}; its messages say why")
+        loaded.stages[LOGITS].download(table[LOGITS].nbytes)
+
+    def _drop(self) -> None:
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.free()
+
+
+def _held(name: str) -> str:
+    return name.removeprefix("past.").removeprefix("present.")
+
+
+def _found(trt: Any, engine: Any) -> list[Found]:
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    return [
+        Found(
+            name,
+            tuple(engine.get_tensor_shape(name)),
+            _dtype(trt, engine.get_tensor_dtype(name)),
+            engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT,
+        )
+        for name in names
+    ]
+
+
+def _dtype(trt: Any, dtype: Any) -> str:
+    """NumPy's name of a type of TensorRT's."""
+    known = {name: getattr(trt.DataType, name) for name in _DTYPES}
+    return next((_DTYPES[name] for name, value in known.items() if value == dtype), str(dtype))
+
+
+# TensorRT takes one logger a process.
+_LOGGERS: dict[str, Any] = {}
+
+
+def _logger(trt: Any) -> Any:
+    if trt.__name__ not in _LOGGERS:
+        _LOGGERS[trt.__name__] = trt.Logger(trt.Logger.ERROR)
+    return _LOGGERS[trt.__name__]

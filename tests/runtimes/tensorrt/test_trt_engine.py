@@ -1,0 +1,312 @@
+"""The tensorrt engine on stand-ins for CUDA and TensorRT: all of its own code but the calls themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.artifact import Artifact, open_artifact
+from edge.errors import (
+    ArtifactCorrupt,
+    EngineError,
+    EngineFailed,
+    EngineMismatch,
+    GpuMissing,
+    MemoryBudgetError,
+    MissingExtra,
+    TensorRTMissing,
+)
+from export.tensorrt.installed import this_platform
+from runtimes import Step, open_engine
+from runtimes.tensorrt import cuda as cuda_module
+from runtimes.tensorrt import engine as engine_module
+from runtimes.tensorrt import library
+from runtimes.tensorrt.bindings import Interface
+from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt.engine import TensorRtEngine
+from runtimes.tensorrt.form import FORMS
+from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
+from runtimes.tensorrt.trt_device import TensorRtDevice
+from tests.logits import relative_error
+from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
+from tests.runtimes.tensorrt.fake_cuda import FakeCuda
+from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, plan_bytes
+from tests.runtimes.tensorrt_artifact import HALF, needs_operators
+
+CAPACITIES = (256, 512, 2048)
+
+
+@dataclass
+class Machine:
+    """A computer with a GPU, and an artifact with engines for it."""
+
+    artifact: Artifact
+    cuda: FakeCuda = field(default_factory=FakeCuda)
+    form: str = "opset24"
+    trt: FakeTensorRT = field(init=False)
+
+    def __post_init__(self) -> None:
+        form = next(form for form in FORMS if form.name == self.form)
+        self.trt = FakeTensorRT(self.cuda, Interface(self.artifact.spec, form, "float16"))
+
+    def open(self, context: int | None = None, kv_budget: int | None = None) -> TensorRtEngine:
+        return TensorRtEngine(self.artifact, 1, context or self.artifact.spec.context, kv_budget)
+
+
+def build(path: Path, form: str, capacities: tuple[int, ...] = CAPACITIES, **changes: Any) -> Artifact:
+    """Engines of the stand-in in an artifact, and in its manifest."""
+    artifact = open_artifact(path)
+    variant = next(v for v in artifact.manifest.variants if v.dialect == f"portable-{form}")
+    manifest = json.loads((path / "edge.json").read_text())
+    for capacity in capacities:
+        plan = plan_bytes(path / variant.model, capacity)
+        header = EngineHeader(
+            flavour="tensorrt",
+            version=FakeTensorRT.__version__,
+            sms=("8.9",),
+            platform=this_platform(),
+            artifact=artifact_fingerprint(artifact, variant),
+            form=form,
+            capacity=capacity,
+            profiles=(Shapes(128, 8), Shapes(1, 1)),
+            weights=("int4",),
+            kv="float16",
+            plan_bytes=len(plan),
+            plan_sha256=hashlib.sha256(plan).hexdigest(),
+        )
+        header = replace(header, **changes)
+        name = f"tensorrt/engines/sm89/{form}-{capacity}.engine"
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        data = header.dumps() + plan
+        (path / name).write_bytes(data)
+        entry = {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        manifest["files"] = [*(each for each in manifest["files"] if each["path"] != name), entry]
+    (path / "edge.json").write_text(json.dumps(manifest))
+    return open_artifact(path)
+
+
+Built = Callable[..., Machine]
+
+
+@pytest.fixture
+def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
+    """A machine whose modules are the stand-ins."""
+
+    def make(form: str = "opset24", cuda: FakeCuda | None = None, **changes: Any) -> Machine:
+        needs_operators(form)
+        path = tmp_path / "m.edge"
+        path.mkdir()
+        for source in exported.rglob("*"):
+            target = path / source.relative_to(exported)
+            if source.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                target.write_bytes(source.read_bytes())
+        found = Machine(build(path, form, **changes), cuda or FakeCuda(), form)
+        monkeypatch.setattr(library, "modules", lambda: {"tensorrt": found.trt})
+        monkeypatch.setattr(engine_module, "_gpu", lambda: Cuda(runtime=found.cuda))
+        return found
+
+    return make
+
+
+class TestDiscreteInPlace(EngineConformance):
+    tolerance = HALF
+    form, unified = "opset24", False
+
+    @pytest.fixture
+    def open_engine(self, machine: Built) -> OpenEngine:
+        return machine(self.form, FakeCuda(unified=self.unified)).open
+
+
+class TestDiscreteNewRows(TestDiscreteInPlace):
+    form = "opset21"
+
+
+class TestUnifiedNewRows(TestDiscreteInPlace):
+    form, unified = "opset21", True
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_token_is_one_launch(machine: Built, unified: bool) -> None:
+    here = machine(cuda=FakeCuda(unified=unified))
+    engine = here.open()
+    tokens, cache = text(40), engine.new_cache()
+    first = run(engine, cache, tokens[:20])
+    # Nothing of a prefill is captured; of a token what TensorRT settles first is not.
+    rest = [run(engine, cache, tokens[20:21])]
+    assert here.cuda.count("launch") == 0
+    here.cuda.calls.clear()
+    rest += [run(engine, cache, [token]) for token in tokens[21:]]
+    assert (here.cuda.count("instantiate"), here.cuda.count("launch")) == (1, 19)
+    # On a card the copies are in the graph, on a board there are none.
+    copies = [name for name in here.cuda.calls if name.startswith("cudaMemcpy")]
+    assert len(copies) == (0 if unified else 6)
+    assert relative_error(np.concatenate([first, *rest]), fresh(engine, tokens)) < HALF
+
+
+def test_a_cache_that_grows_has_a_graph_of_its_own(machine: Built) -> None:
+    here = machine()
+    engine = here.open()
+    tokens, cache = text(270), engine.new_cache()
+    run(engine, cache, tokens[:250])
+    parts = [run(engine, cache, [token]) for token in tokens[250:]]
+    assert len(here.trt.engines) == 2
+    assert here.cuda.count("instantiate") == 2
+    assert here.cuda.graphs() == 1
+    assert relative_error(np.concatenate(parts), fresh(engine, tokens)[250:]) < HALF
+
+
+def test_weights_are_never_there_twice(machine: Built) -> None:
+    """A small sequence goes on in the large one's bucket."""
+    here = machine()
+    engine = here.open()
+    device = engine._opened()
+    small, large = engine.new_cache(), engine.new_cache()
+    run(engine, small, text(10))
+    assert device.loaded == 256
+    run(engine, large, text(600))
+    assert (device.loaded, len(here.trt.engines)) == (2048, 2)
+    ours = run(engine, small, [7])
+    assert (device.loaded, len(here.trt.engines), small.nbytes) == (2048, 2, large.nbytes)
+    assert relative_error(ours, fresh(engine, [*text(10), 7])[10:]) < HALF
+
+
+def test_where_the_budget_has_no_room_for_that_the_engine_changes(machine: Built) -> None:
+    here = machine()
+    probe = here.open().new_cache()
+    probe.reserve(2000)
+    engine = here.open(kv_budget=probe.nbytes * 5 // 4)
+    small, large = engine.new_cache(), engine.new_cache()
+    run(engine, small, text(10))
+    run(engine, large, text(600))
+    ours = run(engine, small, [7])
+    assert engine._opened().loaded == 256
+    expected = fresh(here.open(), [*text(10), 7])[10:]
+    assert relative_error(ours, expected) < HALF
+
+
+def test_more_logits_than_a_profile_has_are_more_calls(machine: Built) -> None:
+    engine = machine().open()
+    assert engine._opened().prefill.logits == 8
+    tokens = text(50)
+    wanted = [49, 3, 3, *range(20)]
+    [some] = engine.run([Step(tokens, engine.new_cache(), wanted)])
+    assert relative_error(some, fresh(engine, tokens)[wanted]) < HALF
+
+
+def test_what_cannot_be_captured_runs_without_a_graph_and_says_so(machine: Built) -> None:
+    here = machine()
+    here.cuda.capturable = False
+    engine = here.open()
+    tokens, cache = text(24), engine.new_cache()
+    parts = [run(engine, cache, [token]) for token in tokens]
+    device = engine._opened()
+    assert isinstance(device, TensorRtDevice)
+    assert "cudaErrorStreamCaptureUnsupported" in device.no_graph
+    assert here.cuda.count("launch") == 0
+    assert relative_error(np.concatenate(parts), fresh(engine, tokens)) < HALF
+
+
+def test_all_of_the_memory_is_given_back(machine: Built) -> None:
+    here = machine("opset21")
+    engine = here.open()
+    cache = engine.new_cache()
+    run(engine, cache, text(300))
+    run(engine, cache, [5])
+    run(engine, cache, [5])
+    assert here.cuda.held
+    cache.close()
+    engine.close()
+    assert (here.cuda.held, here.cuda.graphs()) == ({}, 0)
+
+
+def test_a_gpu_whose_memory_is_full(machine: Built) -> None:
+    here = machine()
+    engine = here.open()
+    tokens, cache = text(300), engine.new_cache()
+    run(engine, cache, tokens[:200])
+    used, taken = len(here.cuda.held), engine.budget.taken
+    full, here.cuda.memory = here.cuda.memory, here.cuda.memory - here.cuda._left() + 40000
+    with pytest.raises(MemoryBudgetError, match="no memory left"):
+        run(engine, cache, tokens[200:])
+    assert (cache.length, len(here.cuda.held), engine.budget.taken) == (200, used, taken)
+    here.cuda.memory = full
+    assert relative_error(run(engine, cache, tokens[200:]), fresh(engine, tokens)[200:]) < HALF
+
+
+def test_an_engine_that_does_not_fit_the_gpu(machine: Built) -> None:
+    with pytest.raises(MemoryBudgetError, match="the GPU has 0 MiB"):
+        machine(cuda=FakeCuda(memory=10)).open()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sm", "match"),
+    [
+        ({}, "8.7", r"built for sm_89 .*this is sm_87 .*edge build"),
+        ({"version": "10.3.0.26"}, "8.9", r"TensorRT 10\.3; this is sm_89 with TensorRT 10\.16"),
+        ({"flavour": "tensorrt_rtx"}, "8.9", r"TensorRT-RTX .*this is .* TensorRT 10\.16"),
+        ({"artifact": "0" * 32}, "8.9", "built from another artifact"),
+        ({"platform": "linux-mips"}, "8.9", "built for linux-mips"),
+    ],
+)
+def test_engines_that_are_for_something_else(
+    machine: Built, changes: dict[str, Any], sm: str, match: str
+) -> None:
+    with pytest.raises(EngineMismatch, match=match):
+        machine(cuda=FakeCuda(sm), **changes).open()
+
+
+def test_no_engines_at_all(machine: Built) -> None:
+    with pytest.raises(EngineError, match=r"has no engine for sm_89; build one: edge build .*--target sm89"):
+        machine(capacities=()).open()
+
+
+def test_engines_of_another_model(machine: Built) -> None:
+    here = machine()
+    here.trt.interface = replace(here.trt.interface, kv_type="int8")
+    with pytest.raises(ArtifactCorrupt, match=r"past\.0\.key is int8.*build it again"):
+        here.open()
+
+
+def test_a_plan_that_tensorrt_does_not_take(machine: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine()
+    monkeypatch.setattr(here.trt, "deserialize_cuda_engine", lambda data: None)
+    with pytest.raises(EngineFailed, match=r"does not take .*\.engine"):
+        here.open()
+
+
+def test_no_gpu(machine: Built) -> None:
+    here = machine(cuda=FakeCuda(gpus=0))
+    with pytest.raises(GpuMissing, match="cudaErrorNoDevice"):
+        here.open()
+    with pytest.raises(GpuMissing, match="no GPU 3: CUDA sees 1"):
+        Cuda(3, FakeCuda())
+    # The engine that can run it all the same tells why it has to.
+    engine = open_engine(here.artifact)
+    assert engine.name == "portable"
+    assert engine.passed_over.startswith("tensorrt (CUDA finds no GPU")
+    with pytest.raises(GpuMissing):
+        open_engine(here.artifact, engine="tensorrt")
+
+
+def test_no_packages(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    for machine, match in (
+        ("x86_64", r"edgewise\[tensorrt\]"),
+        ("aarch64", "nvidia-jetpack"),
+        ("mips", "no TensorRT"),
+    ):
+        monkeypatch.setattr(library.platform, "machine", lambda name=machine: name)
+        with pytest.raises(TensorRTMissing, match=match):
+            open_engine(open_artifact(exported), engine="tensorrt")
+    monkeypatch.setattr(cuda_module, "_MODULE", "no.such.module")
+    with pytest.raises(MissingExtra, match=r"cuda-python is not installed.*edgewise\[tensorrt\]"):
+        Cuda()
