@@ -21,6 +21,8 @@ CHUNK = 128
 _FOLDED = ("session.disable_quant_qdq", "1")
 # Of the ONNX Runtimes that have the operators of opset 24 on CPUs, the oldest that these graphs were tried with.
 OLDEST = {"opset24": "1.31.1", "opset21": "1.23.2"}
+# Older ones take the codes of keys and values for unsigned (1.23.2), or were not tried.
+OLDEST_FOR_CODES = "1.32.0"
 
 
 class PortableEngine(StaticEngine):
@@ -69,7 +71,7 @@ def chosen_form(artifact: Artifact, installed: str, form: str | None) -> tuple[V
         if form not in (None, found.name):
             continue
         try:
-            check_version(installed, OLDEST[found.name])
+            check_version(installed, oldest(found.name, artifact))
         except EngineTooOld as e:
             refusal = refusal or e
         else:
@@ -77,6 +79,12 @@ def chosen_form(artifact: Artifact, installed: str, form: str | None) -> tuple[V
     if refusal is not None:
         raise refusal
     raise EngineError(f"{artifact.path} has no variant in form {form}; export it again without --kv int8")
+
+
+def oldest(form: str, artifact: Artifact) -> str:
+    """The oldest ONNX Runtime that runs a form of the artifact rightly."""
+    coded = any(group.type == "int8" for group in artifact.manifest.kv)
+    return OLDEST_FOR_CODES if coded else OLDEST[form]
 
 
 def inputs(interface: Interface) -> dict[str, InputShape]:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edge.artifact import open_artifact
 from edge.errors import EngineTooOld
 from export import export
 from runtimes.onnxruntime.session import check_version
-from runtimes.portable.engine import OLDEST
+from runtimes.portable.engine import oldest
 from tests.tiny_llama import CONFIG, random_tensors, write_tiny_llama
 
 HALF = 4e-3
@@ -31,9 +32,9 @@ def write_artifact(folder: Path, kv: str | None = None, **config: object) -> Pat
     return folder / "m.edge"
 
 
-def needs_operators(form: str) -> None:
+def needs_operators(form: str, artifact: Path) -> None:
     """Skips where the installed ONNX Runtime is too old for the operators of a form."""
     try:
-        check_version(version("onnxruntime"), OLDEST[form])
+        check_version(version("onnxruntime"), oldest(form, open_artifact(artifact)))
     except EngineTooOld as e:
         pytest.skip(str(e))

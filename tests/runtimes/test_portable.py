@@ -46,7 +46,7 @@ def portable_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
 
 
 def opener(path: Path, form: str) -> Callable[..., PortableEngine]:
-    needs_operators(form)
+    needs_operators(form, path)
     artifact = open_artifact(path)
 
     def make(context: int | None = None, kv_budget: int | None = None) -> PortableEngine:
@@ -194,6 +194,8 @@ def test_an_onnxruntime_without_the_operators_runs_the_older_form(
     assert chosen_form(artifact, "1.23.2", None)[1].name == "opset21"
     with pytest.raises(EngineTooOld, match=r"1\.23\.2 is older than 1\.31\.1"):
         chosen_form(artifact, "1.23.2", "opset24")
+    with pytest.raises(EngineTooOld, match=r"1\.23\.2 is older than 1\.32\.0"):
+        chosen_form(open_artifact(portable_artifacts("int8")), "1.23.2", None)
     with pytest.raises(EngineError, match="no variant in form opset24"):
         chosen_form(open_artifact(portable_artifacts("int8")), "1.32.0", "opset24")
 

@@ -100,7 +100,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A machine whose modules are the stand-ins."""
 
     def make(form: str = "opset24", cuda: FakeCuda | None = None, **changes: Any) -> Machine:
-        needs_operators(form)
+        needs_operators(form, exported)
         path = tmp_path / "m.edge"
         path.mkdir()
         for source in exported.rglob("*"):
