@@ -40,7 +40,7 @@ def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
             new_parents += [parent for parent in out.parents if not parent.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
-            with _alone(out.parent):
+            with alone(out.parent):
                 _remove_abandoned(out)
                 _check_free(out, force)
                 partial.mkdir()
@@ -48,7 +48,7 @@ def artifact_folder(out: Path, *, force: bool) -> Iterator[Path]:
         yield partial
         with writing(out):
             _sync(partial)
-            with _alone(out.parent):
+            with alone(out.parent):
                 _check_free(out, force)
                 _put(partial, out)
                 _sync_folder(out.parent)
@@ -160,8 +160,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other export makes, clears or renames in `folder` meanwhile, where the file system has locks."""
+def alone(folder: Path) -> Iterator[None]:
+    """No other export or build changes what is in `folder` meanwhile, where the file system has locks."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
 from edge.errors import EngineError
+from export.folder import alone
 from export.graph.weights_file import writing
 from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, SUFFIX, EngineHeader, is_engine, read_header
 
@@ -31,7 +32,7 @@ def aside(artifact: Artifact) -> Iterator[Path]:
     part = folder / f".{secrets.token_hex(4)}{_PART}"
     with writing(part):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(artifact.path):
+        with alone(artifact.path):
             _remove_abandoned(folder)
             file = part.open("wb")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,7 +65,7 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
         targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
         name = f"{FOLDER}/{targets}/{header.capacity}-{digest[:8]}{SUFFIX}"
         entry = FileEntry(path=name, size=part.stat().st_size, sha256=digest)
-        with _alone(artifact.path):
+        with alone(artifact.path):
             # Another build may have written it meanwhile.
             manifest = open_artifact(artifact.path, check_files=False).manifest
             old = [known for known in manifest.files if _replaced(artifact.path, known.path, name, header)]
@@ -129,18 +130,6 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other build writes the manifest meanwhile, where the file system has locks."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _sha256(path: Path) -> str:

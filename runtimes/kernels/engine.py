@@ -18,7 +18,7 @@ from runtimes.kernels.room import reserve
 from runtimes.kernels.weights import map_weights
 from runtimes.onnxruntime.engine import OnnxRuntimeEngine
 from runtimes.onnxruntime.lent_logits import LogitsLender
-from runtimes.onnxruntime.session import InputShape, session_options
+from runtimes.onnxruntime.session import InputShape, run_bound, session_options
 from runtimes.protocol import Cache, CancelToken, Logits, Step
 
 
@@ -105,7 +105,7 @@ class CpuEngine(OnnxRuntimeEngine):
                 row[: cache.tables[i].shape[1]] = cache.tables[i][0]
             binding.bind_cpu_input(f"block_table.{i}", tables)
         binding.bind_output("logits", "cpu")
-        self._call(binding, cancel)
+        run_bound(self._session, binding, self._run_options, cancel)
         logits: Logits = binding.get_outputs()[0].numpy()
         return logits
 
@@ -117,7 +117,7 @@ class CpuEngine(OnnxRuntimeEngine):
         bound.ids[0, 0] = token
         bound.held[0] = cache.length
         logits = bound.logits.bind(bound.binding)
-        self._call(bound.binding, cancel)
+        run_bound(self._session, bound.binding, self._run_options, cancel)
         cache.advance(1)
         lent: Logits = logits.lend()
         return lent

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.artifact import Artifact, ModelSpec, Variant, kv_groups
 from edge.artifact.kv import STATIC_KV_BITS, static_kv_width
-from edge.errors import ArtifactCorrupt, Cancelled, EngineFailed
+from edge.errors import ArtifactCorrupt, EngineFailed
 from runtimes.budget import Budget
 from runtimes.kv_choice import chosen_kv
 from runtimes.onnxruntime.cache import OnnxRuntimeCache
@@ -18,9 +18,9 @@ from runtimes.onnxruntime.lent_logits import LogitsLender
 from runtimes.onnxruntime.session import (
     InputShape,
     check_version,
-    failed,
     onnxruntime,
     open_session,
+    run_bound,
     session_options,
 )
 from runtimes.protocol import Cache, CancelToken, Logits, Step
@@ -171,7 +171,7 @@ class OnnxRuntimeEngine:
         binding.bind_cpu_input("total_sequence_length", np.array([cache.length + len(tokens)], np.int32))
         binding.bind_cpu_input("logit_positions", positions)
         binding.bind_output("logits", "cpu")
-        self._call(binding, cancel)
+        run_bound(self._session, binding, self._run_options, cancel)
         cache.advance(len(tokens))
         logits: Logits = binding.get_outputs()[-1].numpy()
         return logits[: len(wanted)]
@@ -185,7 +185,7 @@ class OnnxRuntimeEngine:
         bound.last[0] = cache.length
         bound.total[0] = cache.length + 1
         logits = bound.logits.bind(bound.binding)
-        self._call(bound.binding, cancel)
+        run_bound(self._session, bound.binding, self._run_options, cancel)
         cache.advance(1)
         return logits.lend()
 
@@ -198,23 +198,6 @@ class OnnxRuntimeEngine:
                 binding.bind_ortvalue_input(f"past.{layer}.{kind}", value)
                 binding.bind_ortvalue_output(f"present.{layer}.{kind}", value)
         return binding
-
-    def _call(self, binding: Any, cancel: CancelToken | None) -> None:
-        options = self._run_options
-        options.terminate = False
-        if cancel is not None:
-            cancel.on_cancel(lambda: setattr(options, "terminate", True))
-        try:
-            self._session.run_with_iobinding(binding, options)
-        except Exception as e:
-            if cancel is not None and cancel.cancelled:
-                raise Cancelled("the run was cancelled") from None
-            raise failed("run the model", e) from e
-        finally:
-            if cancel is not None:
-                cancel.on_cancel(None)
-        if cancel is not None and cancel.cancelled:
-            raise Cancelled("the run was cancelled")
 
 
 class _DecodeBinding:

@@ -9,8 +9,9 @@ from typing import Any
 
 from edge.artifact import Artifact, Variant
 from edge.artifact.folder import Stored
-from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, MissingExtra
+from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, EngineTooOld, MissingExtra
 from runtimes.onnxruntime.telemetry import silence
+from runtimes.protocol import CancelToken
 
 OLDEST = "1.23.2"
 InputShape = tuple[int | None, ...]
@@ -121,6 +122,28 @@ def failed(what: str, e: Exception) -> EngineError:
     return EngineFailed(
         f"onnxruntime failed to {what}: {_first_line(e)}; verify the artifact with: edge verify"
     )
+
+
+def run_bound(session: Any, binding: Any, options: Any, cancel: CancelToken | None) -> None:
+    """Run a session on what is bound; `options` are the RunOptions that a cancelled run is stopped by.
+
+    Raises:
+        Cancelled, EngineFailed
+    """
+    options.terminate = False
+    if cancel is not None:
+        cancel.on_cancel(lambda: setattr(options, "terminate", True))
+    try:
+        session.run_with_iobinding(binding, options)
+    except Exception as e:
+        if cancel is not None and cancel.cancelled:
+            raise Cancelled("the run was cancelled") from None
+        raise failed("run the model", e) from e
+    finally:
+        if cancel is not None:
+            cancel.on_cancel(None)
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("the run was cancelled")
 
 
 def _check_interface(session: Any, path: Path, inputs: Mapping[str, InputShape]) -> None:

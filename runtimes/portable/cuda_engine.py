@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge.artifact import Artifact
-from runtimes.onnxruntime.session import onnxruntime, open_session, session_options
-from runtimes.portable.device import run_bound
+from runtimes.onnxruntime.session import onnxruntime, open_session, run_bound, session_options
 from runtimes.portable.engine import CHUNK, chosen_form, inputs
 from runtimes.portable.providers import CUDA, check_got, check_listed, refuse_fallback
 from runtimes.protocol import CancelToken, Logits

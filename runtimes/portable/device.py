@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import Cancelled, MemoryBudgetError
-from runtimes.onnxruntime.session import failed
+from edge.errors import MemoryBudgetError
+from runtimes.onnxruntime.session import run_bound
 from runtimes.protocol import CancelToken, Logits
 from runtimes.tensorrt.bindings import LOGITS, Binding
 from runtimes.tensorrt.chunks import Profile
@@ -134,25 +134,3 @@ class _HostRunner:
         else:
             self._binding.bind_ortvalue_input(binding.name, value)
         self._bound[binding.name] = binding.shape
-
-
-def run_bound(session: Any, binding: Any, options: Any, cancel: CancelToken | None) -> None:
-    """Run a session on what is bound; `options` are the RunOptions that a cancelled run is stopped by.
-
-    Raises:
-    Cancelled, EngineFailed
-    """
-    options.terminate = False
-    if cancel is not None:
-        cancel.on_cancel(lambda: setattr(options, "terminate", True))
-    try:
-        session.run_with_iobinding(binding, options)
-    except Exception as e:
-        if cancel is not None and cancel.cancelled:
-            raise Cancelled("the run was cancelled") from None
-        raise failed("run the model", e) from e
-    finally:
-        if cancel is not None:
-            cancel.on_cancel(None)
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled("the run was cancelled")
