@@ -72,6 +72,37 @@ def write_text(path: Path, text: str) -> int:
         return path.write_bytes(data)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file aside, and give it its name when it is whole and on the disk.
+
+    Raises:
+        StorageError
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with writing(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits.
+
+    Raises:
+        StorageError: it cannot be read back.
+    """
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def list_files(folder: Path, progress: Callable[[int], None]) -> tuple[FileEntry, ...]:
     """Every file below `folder` with size and sha256; `progress` is told the bytes since the last call.
 

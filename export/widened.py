@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from export.fit.options import options
-from export.graph.weight_source import WeightSource
+from export.graph.weight_source import WeightSource, WrappedWeights
 from export.quantize import Precision, Quantized, Recipe
-from export.quantize.method import Rows
 
 
 def widened(recipe: Recipe, engine: str) -> Recipe:
@@ -21,23 +20,12 @@ def widened(recipe: Recipe, engine: str) -> Recipe:
     return replace(recipe, tensors={name: wide(precision) for name, precision in recipe.tensors.items()})
 
 
-class WidenedWeights:
+class WidenedWeights(WrappedWeights):
     """A `WeightSource`: `source`, whose codes are those of `recipe`, in the bits of `wide`."""
 
     def __init__(self, source: WeightSource, recipe: Recipe, wide: Recipe) -> None:
-        self._source, self._recipe, self._wide = source, recipe, wide
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """See `WeightSource.shape`."""
-        return self._source.shape(name)
-
-    def vector(self, name: str) -> Rows:
-        """See `WeightSource.vector`."""
-        return self._source.vector(name)
-
-    def floats(self, name: str) -> Iterator[Rows]:
-        """See `WeightSource.floats`."""
-        return self._source.floats(name)
+        super().__init__(source)
+        self._recipe, self._wide = recipe, wide
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from edge.artifact import FIDELITY, MANIFEST, Artifact, FileEntry, Manifest, ope
 from edge.errors import InvalidArgument
 from export.evaluate.page import page
 from export.evaluate.report import PAGE, FidelityReport
-from export.graph.weights_file import writing
+from export.folder import replace_file
 
 
 def store_report(measured: Artifact, report: FidelityReport) -> None:
@@ -38,7 +36,7 @@ def store_report(measured: Artifact, report: FidelityReport) -> None:
     if len(others) < len(manifest.files):
         _put(folder / MANIFEST, replace(manifest, files=others))
     for name, content in data.items():
-        _replace(folder / name, content)
+        replace_file(folder / name, content)
     entries = tuple(
         FileEntry(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in data.items()
@@ -48,18 +46,4 @@ def store_report(measured: Artifact, report: FidelityReport) -> None:
 
 
 def _put(path: Path, manifest: Manifest) -> None:
-    _replace(path, manifest.dumps().encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with writing(path):
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    replace_file(path, manifest.dumps().encode())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from export.fit.work import Work
-from export.graph.weight_source import WeightSource
+from export.graph.weight_source import WeightSource, WrappedWeights
 from export.quantize import Quantized
 from export.quantize.method import Rows
 
@@ -15,24 +15,17 @@ from export.quantize.method import Rows
 _ELEMENTS = 1 << 22
 
 
-class FittedWeights:
+class FittedWeights(WrappedWeights):
     """A `WeightSource` over `work`, and `source` for what is not in it."""
 
     def __init__(self, work: Work, source: WeightSource) -> None:
-        self._work, self._source = work, source
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """See `WeightSource.shape`."""
-        return self._source.shape(name)
+        super().__init__(source)
+        self._work = work
 
     def vector(self, name: str) -> Rows:
         """See `WeightSource.vector`."""
         fitted = self._work.vector(name)
         return self._source.vector(name) if fitted is None else np.array(fitted)
-
-    def floats(self, name: str) -> Iterator[Rows]:
-        """See `WeightSource.floats`."""
-        return self._source.floats(name)
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.artifact import ModelSpec
 from edge.artifact.pages import PAGE_TOKENS
-from export.graph.weight_source import WeightSource
+from export.graph.weight_source import WeightSource, WrappedWeights
 from export.quantize import Quantized, Recipe
 from export.quantize.method import Rows
 
@@ -32,30 +32,23 @@ _FRACTION, _LAST, _FIRST = 11, -24, 15
 Exponents = NDArray[np.int64]
 
 
-class BalancedKeys:
+class BalancedKeys(WrappedWeights):
     """A `WeightSource` of quantized weights: `source`, with the factors taken in."""
 
     def __init__(self, source: WeightSource, spec: ModelSpec, recipe: Recipe) -> None:
         assert recipe.bits
-        self._source, self._spec, self._recipe = source, spec, recipe
+        super().__init__(source)
+        self._spec, self._recipe = spec, recipe
         # Vectors are small and stay; matrices that were read to work the factors out, until they are asked for.
         self._vectors: dict[str, Rows] = {}
         self._matrices: dict[str, list[Quantized]] = {}
         self._factors: dict[str, Rows] = {}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """See `WeightSource.shape`."""
-        return self._source.shape(name)
 
     def vector(self, name: str) -> Rows:
         """See `WeightSource.vector`."""
         factors = self._factors_of(name)
         values = self._vector(name)
         return values if factors is None else values * factors
-
-    def floats(self, name: str) -> Iterator[Rows]:
-        """See `WeightSource.floats`."""
-        return self._source.floats(name)
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""

@@ -11,30 +11,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from export.graph.weight_source import WeightSource
+from export.graph.weight_source import WeightSource, WrappedWeights
 from export.quantize import Quantized, Recipe
-from export.quantize.method import Rows
 
 _BITS, _MIDDLE, _LAST = 8, 128, 255
 
 
-class PositiveScales:
+class PositiveScales(WrappedWeights):
     """A `WeightSource`: `source`, with the scales of its 8-bit matrices above 0."""
 
     def __init__(self, source: WeightSource, recipe: Recipe) -> None:
-        self._source, self._recipe = source, recipe
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """See `WeightSource.shape`."""
-        return self._source.shape(name)
-
-    def vector(self, name: str) -> Rows:
-        """See `WeightSource.vector`."""
-        return self._source.vector(name)
-
-    def floats(self, name: str) -> Iterator[Rows]:
-        """See `WeightSource.floats`."""
-        return self._source.floats(name)
+        super().__init__(source)
+        self._recipe = recipe
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """See `WeightSource.quantized`."""

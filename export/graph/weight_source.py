@@ -23,3 +23,26 @@ class WeightSource(Protocol):
 
     def quantized(self, name: str) -> Iterator[Quantized]:
         """The rows of a matrix in the blocks of the recipe, in order; the last block is filled up with zeros."""
+
+
+class WrappedWeights:
+    """A `WeightSource` that gives what `source` gives; what differs is for subclasses to say."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source = source
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See `WeightSource.shape`."""
+        return self._source.shape(name)
+
+    def vector(self, name: str) -> Rows:
+        """See `WeightSource.vector`."""
+        return self._source.vector(name)
+
+    def floats(self, name: str) -> Iterator[Rows]:
+        """See `WeightSource.floats`."""
+        return self._source.floats(name)
+
+    def quantized(self, name: str) -> Iterator[Quantized]:
+        """See `WeightSource.quantized`."""
+        return self._source.quantized(name)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
+from edge.artifact import MANIFEST, Artifact, FileEntry, open_artifact
 from edge.errors import EngineError
-from export.folder import alone
+from export.folder import alone, replace_file, sha256_of
 from export.graph.weights_file import writing
 from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, SUFFIX, EngineHeader, is_engine, read_header
 
 _PART = ".part"
-_CHUNK = 4 << 20
 
 
 @contextlib.contextmanager
@@ -61,7 +59,7 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
             file.write(header.dumps())
             file.flush()
             os.fsync(file.fileno())
-        digest = _sha256(part)
+        digest = sha256_of(part)
         targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
         name = f"{FOLDER}/{targets}/{header.capacity}-{digest[:8]}{SUFFIX}"
         entry = FileEntry(path=name, size=part.stat().st_size, sha256=digest)
@@ -72,7 +70,7 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
             kept = [known for known in manifest.files if known not in old]
             files = tuple(sorted([*kept, entry], key=lambda each: each.path))
             with _named(part, artifact.path / name):
-                _write_manifest(artifact.path, replace(manifest, files=files))
+                replace_file(artifact.path / MANIFEST, replace(manifest, files=files).dumps().encode())
             for known in old:
                 if known.path != name:
                     _remove(artifact.path / known.path)
@@ -112,29 +110,9 @@ def _replaced(folder: Path, known: str, name: str, header: EngineHeader) -> bool
     )
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    new = folder / f".{MANIFEST}{_PART}"
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            file.write(manifest.dumps())
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / MANIFEST)
-    finally:
-        new.unlink(missing_ok=True)
-
-
 def _remove_abandoned(folder: Path) -> None:
     """What builds left that were killed: their files are not locked."""
     for path in folder.glob(f".*{_PART}"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

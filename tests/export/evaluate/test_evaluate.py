@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ import edge
 from edge.artifact import open_artifact
 from edge.errors import InvalidArgument, StorageError
 from export import convert, export
-from export.evaluate import evaluate, store
+from export.evaluate import evaluate
 from export.evaluate.divergence import log_softmax
 from export.evaluate.page import page
 from export.evaluate.report import FidelityReport
@@ -184,7 +185,7 @@ def test_a_disk_that_fills_up(
 ) -> None:
     """Whichever file is the one too many, the artifact is whole."""
     evaluate(artifact, source, text=words, samples=1)
-    replace, left = store.os.replace, [renamed]
+    replace, left = os.replace, [renamed]
 
     def full(a: Any, b: Any) -> None:
         left[0] -= 1
@@ -192,7 +193,7 @@ def test_a_disk_that_fills_up(
             raise OSError(28, "No space left on device")
         replace(a, b)
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     if renamed < 4:
         with pytest.raises(StorageError, match="the disk is full"):
             evaluate(artifact, source, text=words, samples=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,10 +178,10 @@ def test_a_manifest_that_cannot_be_written_keeps_the_old(
     build(artifact, ["sm89"], contexts=[64])
     before = files(artifact)
 
-    def full(self: Path, target: Path) -> Path:
+    def full(part: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StorageError, match="the disk is full"):
         build(artifact, ["sm89"], contexts=[64], chunk=8)
     monkeypatch.undo()
