@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from edge.artifact import KvGroup, ModelSpec
 from edge.artifact.kv import static_kv_width
 from edge.artifact.rope import turn_by
-from edge.errors import EngineFailed, MemoryBudgetError
+from edge.errors import MemoryBudgetError
 from runtimes.budget import Budget
-from runtimes.kv_data import check_context, check_header, check_range, check_slide, check_whole, split_header
-from runtimes.onnxruntime.span import CopiedSpan
-from runtimes.protocol import KvSpan, LayerGroup
+from runtimes.grown_cache import GrownCache
+from runtimes.kv_data import check_header, check_range, check_slide, split_header
 
 BLOCK = 128
 """Tokens by which room is rounded up."""
@@ -41,63 +40,18 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class OnnxRuntimeCache:
+class OnnxRuntimeCache(GrownCache):
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
     def __init__(self, spec: ModelSpec, groups: Sequence[KvGroup], context: int, budget: Budget) -> None:
-        self._spec = spec
-        self._groups = groups
-        self._kind = groups[0].type
-        self._context = context
-        self._budget = budget
-        self._length = 0
-        self._capacity = 0
+        super().__init__(spec, groups, groups[0].type, context, budget)
         self._buffers = [self._empty(0) for _ in range(2 * self._spec.layers)]
         self.bindings: dict[str, Any] = {}
         """What the engine bound to these buffers; dropped when they change."""
 
-    @property
-    def length(self) -> int:
-        """Tokens held."""
-        return self._length
-
-    @property
-    def capacity(self) -> int:
-        """Tokens that fit before the next growth."""
-        return self._capacity
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated, room included."""
-        return self._bytes(self._capacity)
-
-    @property
-    def layers(self) -> tuple[LayerGroup, ...]:
-        """What is held, by group of layers."""
-        return tuple(
-            LayerGroup(group.kind, group.layers, self._length, group.bytes_per_token * self._capacity)
-            for group in self._groups
-        )
-
     def buffers(self) -> list[tuple[Buffer, Buffer]]:
         """(keys, values) of each layer as the operator takes them, [1, kv_heads, capacity, head_dim]."""
         return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
-
-    def reserve(self, tokens: int) -> None:
-        """See `Cache.reserve`."""
-        self.grow(self.check(tokens))
-
-    def check(self, tokens: int) -> int:
-        """The capacity that `tokens` more need; the present one where they fit.
-
-        Raises:
-            ContextExceeded
-        """
-        needed = check_context(self._length, tokens, self._context)
-        if needed <= self._capacity:
-            return self._capacity
-        ahead = max(needed, self._capacity + self._capacity // _AHEAD)
-        return min(self._context, -(-ahead // BLOCK) * BLOCK)
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` tokens in all, a layer at a time.
@@ -116,15 +70,6 @@ class OnnxRuntimeCache:
             raise MemoryBudgetError(
                 f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
             ) from None
-
-    def truncate(self, length: int) -> None:
-        """See `Cache.truncate`."""
-        check_range(0, length, self._length)
-        self._length = length
-
-    def advance(self, tokens: int) -> None:
-        """Count `tokens` that a run has written behind those held."""
-        self._length += tokens
 
     def fork(self, length: int) -> OnnxRuntimeCache:
         """See `Cache.fork`."""
@@ -160,19 +105,6 @@ class OnnxRuntimeCache:
             buffer[:, :, start:stop] = part
         self._length = stop
 
-    def share(self, start: int, stop: int) -> CopiedSpan:
-        """See `Cache.share`; a copy."""
-        check_whole(start, stop)
-        check_range(start, stop, self._length)
-        self._budget.take(self._bytes(stop - start), f"a copy of {stop - start} tokens")
-        return CopiedSpan(self._budget, start, stop, self._bytes(stop - start), self.export(start, stop))
-
-    def attach(self, span: KvSpan) -> None:
-        """See `Cache.attach`; a copy."""
-        if not isinstance(span, CopiedSpan) or span.budget is not self._budget:
-            raise EngineFailed("the KV belongs to another engine; use the one that shared it")
-        self.adopt(span.export())
-
     def slide(self, keep: int, drop: int) -> None:
         """See `Cache.slide`."""
         check_slide(self._spec, self._groups, keep, drop, self._length)
@@ -196,11 +128,6 @@ class OnnxRuntimeCache:
         self._length = 0
         self._move(0, 0)
 
-    def check_owner(self, engine_budget: Budget) -> None:
-        """Raises EngineFailed where the cache belongs to another engine."""
-        if self._budget is not engine_budget:
-            raise EngineFailed("the cache belongs to another engine; use the one that made it")
-
     def __del__(self) -> None:
         # A cache dropped without close gives its bytes back all the same.
         if self.__dict__.get("_capacity"):
@@ -223,10 +150,6 @@ class OnnxRuntimeCache:
         start = -memory.ctypes.data % _ALIGNMENT
         return memory[start : start + nbytes].view(dtype).reshape(shape)
 
-    def _bytes(self, tokens: int) -> int:
-        return sum(group.bytes_per_token for group in self._groups) * tokens
-
-    def _header(self, start: int, stop: int) -> dict[str, Any]:
-        spec = self._spec
-        shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
-        return {"type": self._kind, **shape, "start": start, "stop": stop}
+    def _room(self, needed: int) -> int:
+        ahead = max(needed, self._capacity + self._capacity // _AHEAD)
+        return min(self._context, -(-ahead // BLOCK) * BLOCK)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from edge.artifact import KvGroup
 from edge.artifact.rope import turn_by
-from edge.errors import EngineFailed, InvalidArgument, MemoryBudgetError
+from edge.errors import InvalidArgument, MemoryBudgetError
 from runtimes.budget import Budget
-from runtimes.kv_data import check_context, check_header, check_range, check_slide, check_whole, split_header
-from runtimes.onnxruntime.span import CopiedSpan
-from runtimes.protocol import KvSpan, LayerGroup
+from runtimes.grown_cache import GrownCache
+from runtimes.kv_data import check_header, check_range, check_slide, split_header
 from runtimes.tensorrt.bindings import Interface, cache_names
 from runtimes.tensorrt.buckets import bucket
 from runtimes.tensorrt.device import Device, Memory, Rows, Runner
 
 
-class StaticCache:
+class StaticCache(GrownCache):
     """See `runtimes.protocol.Cache`. Not safe to use from two threads at once."""
 
     def __init__(
@@ -36,60 +34,20 @@ class StaticCache:
         context: int,
         budget: Budget,
     ) -> None:
+        super().__init__(interface.spec, groups, interface.kv_type, context, budget)
         self._interface = interface
-        self._groups = groups
         self._device = device
         self._capacities = capacities
-        self._context = context
-        self._budget = budget
         self._names = cache_names(interface.spec)
-        self._length = 0
-        self._capacity = 0
         self.memory: dict[str, Memory] = {}
         """The buffers by name, such as "0.key"; none where nothing is held."""
         self.runners: dict[bool, Runner] = {}
         """What the engine bound to these buffers, for single tokens and for more; dropped when they change."""
 
-    @property
-    def length(self) -> int:
-        """Tokens held."""
-        return self._length
-
-    @property
-    def capacity(self) -> int:
-        """Tokens that fit before the next growth."""
-        return self._capacity
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated, room included."""
-        return self._bytes(self._capacity)
-
-    @property
-    def layers(self) -> tuple[LayerGroup, ...]:
-        """What is held, by group of layers."""
-        return tuple(
-            LayerGroup(group.kind, group.layers, self._length, group.bytes_per_token * self._capacity)
-            for group in self._groups
-        )
-
     def rows(self, name: str, start: int, stop: int) -> Rows:
         """Tokens [start, stop) of the buffer `name`, those of a head together."""
         row = self._interface.row_bytes
         return self._rows(self.memory[name], self._capacity, start * row, (stop - start) * row)
-
-    def reserve(self, tokens: int) -> None:
-        """See `Cache.reserve`."""
-        self.grow(self.check(tokens))
-
-    def check(self, tokens: int) -> int:
-        """The capacity that `tokens` more need; the present one where they fit.
-
-        Raises:
-            ContextExceeded
-        """
-        needed = check_context(self._length, tokens, self._context)
-        return self._capacity if needed <= self._capacity else bucket(self._capacities, needed)
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` tokens in all.
@@ -106,15 +64,6 @@ class StaticCache:
         except BaseException:
             self._budget.give(more)
             raise
-
-    def truncate(self, length: int) -> None:
-        """See `Cache.truncate`."""
-        check_range(0, length, self._length)
-        self._length = length
-
-    def advance(self, tokens: int) -> None:
-        """Count `tokens` that a run has written behind those held."""
-        self._length += tokens
 
     def fork(self, length: int) -> StaticCache:
         """See `Cache.fork`."""
@@ -158,19 +107,6 @@ class StaticCache:
                 self._device.write(part, self.rows(name, start, stop))
         self._length = stop
 
-    def share(self, start: int, stop: int) -> CopiedSpan:
-        """See `Cache.share`; a copy, in the host's memory."""
-        check_whole(start, stop)
-        check_range(start, stop, self._length)
-        self._budget.take(self._bytes(stop - start), f"a copy of {stop - start} tokens")
-        return CopiedSpan(self._budget, start, stop, self._bytes(stop - start), self.export(start, stop))
-
-    def attach(self, span: KvSpan) -> None:
-        """See `Cache.attach`; a copy."""
-        if not isinstance(span, CopiedSpan) or span.budget is not self._budget:
-            raise EngineFailed("the KV belongs to another engine; use the one that shared it")
-        self.adopt(span.export())
-
     def slide(self, keep: int, drop: int) -> None:
         """See `Cache.slide`: by way of the host, and keys are rounded again."""
         spec = self._interface.spec
@@ -201,11 +137,6 @@ class StaticCache:
         for memory in self.memory.values():
             memory.free()
         self.memory.clear()
-
-    def check_owner(self, engine_budget: Budget) -> None:
-        """Raises EngineFailed where the cache belongs to another engine."""
-        if self._budget is not engine_budget:
-            raise EngineFailed("the cache belongs to another engine; use the one that made it")
 
     def __del__(self) -> None:
         # A cache dropped without close gives its bytes back all the same.
@@ -254,10 +185,5 @@ class StaticCache:
     def _buffer_bytes(self, capacity: int) -> int:
         return self._interface.spec.kv_heads * capacity * self._interface.row_bytes
 
-    def _bytes(self, tokens: int) -> int:
-        return sum(group.bytes_per_token for group in self._groups) * tokens
-
-    def _header(self, start: int, stop: int) -> dict[str, Any]:
-        spec = self._interface.spec
-        shape = {"layers": spec.layers, "kv_heads": spec.kv_heads, "head_dim": spec.head_dim}
-        return {"type": self._interface.kv_type, **shape, "start": start, "stop": stop}
+    def _room(self, needed: int) -> int:
+        return bucket(self._capacities, needed)
