@@ -1,8 +1,8 @@
-"""8-bit codes with scales above 0, which is what TensorRT takes: a negative scale's sign goes over to its codes.
+"""8-bit codes with scales above 0, which is what TensorRT takes. Ours have such but for blocks of zeros, which get the
+scale 1.
 
-The largest code of 8 bits, less its middle, is 127 and the least -128. So the -128 of a block whose sign changes
-becomes 127, one step of its scale less, and every other weight stays what it is: 3 to 10% more squared error than 8
-bits have. A block of zeros gets the scale 1.
+Of others the sign of a negative scale goes over to its codes. The largest code, less the middle, is 127 and the least
+-128: that becomes 127, one step of its scale less, and every other weight stays what it is.
 """
 
 from __future__ import annotations

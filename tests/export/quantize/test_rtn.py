@@ -170,6 +170,11 @@ def test_within_half_a_step_unless_clipped(rows: Rows, bits: int, zero_points: b
     assert (error <= x + step / 2 + lost).all()
 
 
+@given(blocks_of_32)
+def test_no_scale_of_8_bits_is_negative(rows: Rows) -> None:
+    assert (quantized(rows, 8, 32, False).scales >= 0).all()
+
+
 @given(blocks_of_32, st.sampled_from([4, 5, 6, 8]), st.booleans())
 def test_never_worse_than_plain_rounding_whatever_the_weights(
     rows: Rows, bits: int, zero_points: bool
