@@ -20,7 +20,6 @@ from export.tensorrt.job import Job
 from export.tensorrt.process import run
 from runtimes.tensorrt.header import PLAN_OFFSET, Here, Shapes, artifact_fingerprint, engines, mismatch
 from tests.checkpoints import tiny_folder
-from tests.models import smollm2
 
 trt = pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edgewise[tensorrt]'"
@@ -79,17 +78,6 @@ def test_kv_in_int8_has_the_older_form_alone(tmp_path: Path) -> None:
     export(tmp_path / "checkpoint", out, engine="tensorrt", method="rtn", fidelity=False, kv="int8")
     (engine,) = build(out, ["sm121"], contexts=[64], chunk=16).engines
     assert (engine.header.form, engine.header.kv) == ("opset21", "int8")
-
-
-@pytest.mark.slow
-def test_a_real_model_is_built_for_three_gpus(tmp_path: Path) -> None:
-    out = tmp_path / "m.edge"
-    export(smollm2(), out, engine="tensorrt", method="rtn", fidelity=False, block=64)
-    (engine,) = build(out, ["sm86,sm89,sm120"], contexts=[1024], memory=950_000_000).engines
-    open_artifact(out).verify()
-    # 4.25 bits in the file; code of 30 layers in two profiles is much for so small a model.
-    assert 4.25 < engine.bits_per_parameter < 6.6
-    assert engine.peak_rss_bytes < 1_000_000_000
 
 
 # A case is nodes, inputs beside "x" [1, 64] of float16, and constants; y comes out.
