@@ -135,6 +135,9 @@ class Builder:
             for name, (least, most) in input_shapes(model, job.capacity, shapes).items():
                 profile.set_shape(name, least, most, most)
             config.add_optimization_profile(profile)
+        # Without it an engine may allocate while it runs, and decoding could not be captured as a CUDA graph.
+        if (flag := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
+            config.set_flag(flag)
         # TensorRT builds for the GPU that is there; for RTX the targets are said, or what none can do is accepted.
         if job.flavour == TENSORRT_RTX:
             config.num_compute_capabilities = len(job.sms)

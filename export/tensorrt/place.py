@@ -15,6 +15,7 @@ from edge.errors import EngineError
 from export.folder import alone, replace_file, sha256_of
 from export.graph.weights_file import writing
 from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, SUFFIX, EngineHeader, is_engine, read_header
+from runtimes.tensorrt.jit_cache import SUFFIX as JIT
 
 _PART = ".part"
 
@@ -92,7 +93,9 @@ def _named(part: Path, path: Path) -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    """An engine, and the kernels that were compiled for it."""
+    for each in (path, path.with_suffix(JIT)):
+        each.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.parent.rmdir()
 

@@ -16,6 +16,7 @@ from runtimes.tensorrt.bindings import LOGITS, Binding, Found, Interface, check_
 from runtimes.tensorrt.cuda import Cuda, CudaGraph, address
 from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
 from runtimes.tensorrt.feeds import Feeds
+from runtimes.tensorrt.jit_cache import JitCache
 from runtimes.tensorrt.plans import Plan, common
 from runtimes.tensorrt.staging import Stage, stage
 
@@ -52,8 +53,9 @@ class Loaded:
             str(plan.path),
         )
         self.contexts = {}
+        self.jit = JitCache(trt, self.engine, plan.path)
         for is_decode, number in ((False, plan.prefill), (True, plan.decode)):
-            context = self.engine.create_execution_context()
+            context = self.jit.context(steady=is_decode)
             if context is None or not context.set_optimization_profile_async(number, cuda.stream):
                 raise MemoryBudgetError(f"the GPU has no memory to run {plan.path}; use a shorter context")
             self.contexts[is_decode] = context
@@ -72,6 +74,7 @@ class Loaded:
         for each in self.stages.values():
             each.free()
         self.stages = {}
+        self.jit.save()
         self.contexts = {}
         self.engine = None
 

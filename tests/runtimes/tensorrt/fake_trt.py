@@ -28,6 +28,14 @@ class TensorIOMode(Enum):
     NONE, INPUT, OUTPUT = range(3)
 
 
+class ExecutionContextAllocationStrategy(Enum):
+    STATIC, ON_PROFILE_CHANGE = range(2)
+
+
+class DynamicShapesKernelSpecializationStrategy(Enum):
+    LAZY, EAGER, NONE = range(3)
+
+
 _TYPES = {
     "float32": DataType.FLOAT, "float16": DataType.HALF, "int8": DataType.INT8, "bool": DataType.BOOL,
     "int64": DataType.INT64,
@@ -51,6 +59,11 @@ class FakeTensorRT:
     __name__ = "fake_tensorrt"
     __version__ = "10.16.1.11"
     DataType, TensorIOMode, Logger = DataType, TensorIOMode, Logger
+    ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
+
+    @property
+    def engine(self) -> type[FakeEngine]:
+        return FakeEngine
 
     def __init__(self, cuda: FakeCuda, interface: Interface) -> None:
         self.cuda, self.interface = cuda, interface
@@ -65,7 +78,7 @@ class FakeTensorRT:
             plan = json.loads(bytes(data))
         except ValueError:
             return None
-        self.engines.append(FakeEngine(self, Path(plan["graph"]), plan["capacity"]))
+        self.engines.append(self.engine(self, Path(plan["graph"]), plan["capacity"]))
         return self.engines[-1]
 
 
@@ -97,11 +110,67 @@ class FakeEngine:
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.OUTPUT if self.table[name][0].output else TensorIOMode.INPUT
 
-    def create_execution_context(self) -> FakeContext:
+    def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> FakeContext:
+        assert strategy is ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
         return FakeContext(self)
 
 
+class FakeRuntimeCache:
+    """Kernels by the names of the strategies that they were compiled for."""
+
+    def __init__(self) -> None:
+        self.kernels: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(b"kernels "):
+            return False
+        self.kernels |= set(blob.decode().split()[1:])
+        return True
+
+    def serialize(self) -> bytes:
+        return " ".join(["kernels", *sorted(self.kernels)]).encode()
+
+
+class FakeRuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+    allocation = ExecutionContextAllocationStrategy.STATIC
+    cache = FakeRuntimeCache()
+
+    def create_runtime_cache(self) -> FakeRuntimeCache:
+        return FakeRuntimeCache()
+
+    def set_runtime_cache(self, cache: FakeRuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        self.allocation = strategy
+
+
+class FakeRtxEngine(FakeEngine):
+    """Of TensorRT for RTX, which compiles kernels when they are first run."""
+
+    def create_runtime_config(self) -> FakeRuntimeConfig:
+        return FakeRuntimeConfig()
+
+    def create_execution_context(self, config: FakeRuntimeConfig) -> FakeContext:  # type: ignore[override]
+        context = super().create_execution_context(config.allocation)
+        context.config = config
+        return context
+
+
+class FakeTensorRtRtx(FakeTensorRT):
+    __name__ = "fake_tensorrt_rtx"
+    DynamicShapesKernelSpecializationStrategy = DynamicShapesKernelSpecializationStrategy
+
+    @property
+    def engine(self) -> type[FakeEngine]:
+        return FakeRtxEngine
+
+
 class FakeContext:
+    config: FakeRuntimeConfig | None = None
+
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self._profile = 0
@@ -123,6 +192,9 @@ class FakeContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 77
+        if self.config is not None:
+            kind = self.config.dynamic_shapes_kernel_specialization_strategy
+            self.config.cache.kernels.add(f"{kind.name}-{self._profile}")
         engine = self._engine
         tokens, wanted = self._shapes["input_ids"][1], self._shapes["logit_positions"][0]
         if self._profile == 1 and (tokens, wanted) != (1, 1):

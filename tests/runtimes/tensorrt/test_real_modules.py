@@ -111,17 +111,24 @@ def trt(request: pytest.FixtureRequest) -> ModuleType:
     return pytest.importorskip(request.param, reason=f"{request.param} is not installed")
 
 
-# The classes that the stand-in's stand for. A property has no parameters.
-CLASSES: dict[str, type] = {
-    "ICudaEngine": fake_trt.FakeEngine,
-    "IExecutionContext": fake_trt.FakeContext,
-}
+# The classes that the stand-in's stand for.
+CLASSES: list[tuple[str, type]] = [
+    ("ICudaEngine", fake_trt.FakeEngine),
+    ("IExecutionContext", fake_trt.FakeContext),
+]
+RTX: list[tuple[str, type]] = [
+    ("ICudaEngine", fake_trt.FakeRtxEngine),
+    ("IRuntimeConfig", fake_trt.FakeRuntimeConfig),
+    ("IRuntimeCache", fake_trt.FakeRuntimeCache),
+]
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_tensorrt_takes_every_call_that_is_made(name: str, trt: ModuleType) -> None:
+@pytest.mark.parametrize(("name", "stand_in"), CLASSES + RTX)
+def test_tensorrt_takes_every_call_that_is_made(name: str, stand_in: type, trt: ModuleType) -> None:
+    if (name, stand_in) in RTX and trt.__name__ != "tensorrt_rtx":
+        pytest.skip("TensorRT for RTX alone")
     theirs = getattr(trt, name)
-    for method, ours in vars(CLASSES[name]).items():
+    for method, ours in vars(stand_in).items():
         if not method.startswith("_") and callable(ours):
             assert parameters(ours) in signatures(getattr(theirs, method)), method
 
@@ -130,6 +137,11 @@ def test_what_else_tensorrt_has_to_have(trt: ModuleType) -> None:
     assert isinstance(trt.ICudaEngine.num_io_tensors, property)
     assert {"INPUT", "OUTPUT"} <= set(trt.TensorIOMode.__members__)
     assert set(trt_device._DTYPES) <= set(trt.DataType.__members__)
+    assert "ON_PROFILE_CHANGE" in trt.ExecutionContextAllocationStrategy.__members__
+    if trt.__name__ == "tensorrt_rtx":
+        assert {"LAZY", "EAGER"} <= set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
+        assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
+        assert "REQUIRE_USER_ALLOCATION" in trt.BuilderFlag.__members__
     runtime = trt.Runtime(trt_device._logger(trt))
     # No plan; and with a GPU or without, this is all that it says.
     assert runtime.deserialize_cuda_engine(memoryview(b"no plan" * 100)) is None

@@ -27,7 +27,7 @@ from export.tensorrt.installed import this_platform
 from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
 from runtimes.tensorrt import engine as engine_module
-from runtimes.tensorrt import library
+from runtimes.tensorrt import jit_cache, library
 from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.engine import TensorRtEngine
@@ -37,7 +37,7 @@ from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, plan_bytes
+from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, FakeTensorRtRtx, plan_bytes
 from tests.runtimes.tensorrt_artifact import HALF, needs_operators
 
 CAPACITIES = (256, 512, 2048)
@@ -50,11 +50,12 @@ class Machine:
     artifact: Artifact
     cuda: FakeCuda = field(default_factory=FakeCuda)
     form: str = "opset24"
+    kind: type[FakeTensorRT] = FakeTensorRT
     trt: FakeTensorRT = field(init=False)
 
     def __post_init__(self) -> None:
         form = next(form for form in FORMS if form.name == self.form)
-        self.trt = FakeTensorRT(self.cuda, Interface(self.artifact.spec, form, "float16"))
+        self.trt = self.kind(self.cuda, Interface(self.artifact.spec, form, "float16"))
 
     def open(self, context: int | None = None, kv_budget: int | None = None) -> TensorRtEngine:
         return TensorRtEngine(self.artifact, 1, context or self.artifact.spec.context, kv_budget)
@@ -99,7 +100,12 @@ Built = Callable[..., Machine]
 def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
     """A machine whose modules are the stand-ins."""
 
-    def make(form: str = "opset24", cuda: FakeCuda | None = None, **changes: Any) -> Machine:
+    def make(
+        form: str = "opset24",
+        cuda: FakeCuda | None = None,
+        kind: type[FakeTensorRT] = FakeTensorRT,
+        **changes: Any,
+    ) -> Machine:
         needs_operators(form, exported)
         path = tmp_path / "m.edge"
         path.mkdir()
@@ -109,7 +115,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 target.mkdir(exist_ok=True)
             else:
                 target.write_bytes(source.read_bytes())
-        found = Machine(build(path, form, **changes), cuda or FakeCuda(), form)
+        found = Machine(build(path, form, **changes), cuda or FakeCuda(), form, kind)
         monkeypatch.setattr(library, "modules", lambda: {"tensorrt": found.trt})
         monkeypatch.setattr(engine_module, "_gpu", lambda: Cuda(runtime=found.cuda))
         return found
@@ -213,6 +219,45 @@ def test_what_cannot_be_captured_runs_without_a_graph_and_says_so(machine: Built
     assert "cudaErrorStreamCaptureUnsupported" in device.no_graph
     assert here.cuda.count("launch") == 0
     assert relative_error(np.concatenate(parts), fresh(engine, tokens)) < HALF
+
+
+def test_kernels_that_rtx_compiles_are_there_at_the_next_start(machine: Built) -> None:
+    here = machine(kind=FakeTensorRtRtx)
+    [file] = {path.with_suffix(".jit") for path in here.artifact.path.rglob("*-256.engine")}
+
+    def start(tokens: int) -> None:
+        engine = here.open()
+        cache = engine.new_cache()
+        for token in [text(tokens), [1], [2]]:
+            run(engine, cache, token)
+        engine.close()
+
+    start(1)
+    # The profile of single tokens, which is captured, waits for kernels of its shapes.
+    assert file.read_bytes() == b"kernels EAGER-1"
+    start(20)
+    assert file.read_bytes() == b"kernels EAGER-1 LAZY-0"
+    written = file.stat().st_mtime_ns, file.stat().st_ino
+    start(20)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == written
+    file.write_bytes(b"of another version")
+    start(20)
+    assert file.read_bytes() == b"kernels EAGER-1 LAZY-0"
+    assert [path.name for path in file.parent.iterdir() if path.suffix == ".part"] == []
+    here.artifact.verify()
+
+
+def test_kernels_that_cannot_be_kept_are_none(machine: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machine(kind=FakeTensorRtRtx)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(jit_cache.os, "replace", refuse)
+    engine = here.open()
+    run(engine, engine.new_cache(), text(5))
+    engine.close()
+    assert not [path for path in here.artifact.path.rglob("*") if path.suffix in (".jit", ".part")]
 
 
 def test_all_of_the_memory_is_given_back(machine: Built) -> None:

@@ -42,6 +42,10 @@ class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
 
+class BuilderFlag(enum.Enum):
+    TF32 = 7
+
+
 _TYPES = {1: DataType.FLOAT, 10: DataType.HALF, 3: DataType.INT8, 7: DataType.INT64, 9: DataType.BOOL}
 
 
