@@ -142,8 +142,18 @@ class Builder:
         if job.flavour == TENSORRT_RTX:
             config.num_compute_capabilities = len(job.sms)
             for i, sm in enumerate(job.sms):
-                config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm.replace('.', '')}"), i)
+                config.set_compute_capability(self._capability(sm), i)
         return config
+
+    def _capability(self, sm: str) -> Any:
+        name = f"SM{sm.replace('.', '')}"
+        known = self._trt.ComputeCapability.__members__
+        if name not in known:
+            can = ", ".join(each.lower() for each in known if each.startswith("SM"))
+            raise EngineFailed(
+                f"{self.title} builds for {can}, not for {name.lower()}; upgrade it, or choose among those"
+            )
+        return known[name]
 
     def _check_warnings(self, path: Path) -> None:
         if dropped := [line for line in self.lines if DROPPED in line]:
