@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.artifact import Artifact
 from edge.errors import ContextExceeded
+from export.usage import give_back
 from runtimes import Step, default_threads, open_engine
 from runtimes.protocol import Grant
 
@@ -66,3 +67,4 @@ class ArtifactRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.engine.close()
+        give_back()
