@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edge.errors import EdgeError
     from edge.generate import Generation
     from edge.graphs import Graphs
-    from edge.model import Model, load
+    from edge.loading import load
+    from edge.model import Model
 
 # Names are loaded when first used: `runtimes` and `export` import edge.artifact without the rest.
 _HOME = {
@@ -30,7 +31,7 @@ _HOME = {
     "Graphs": "edge.graphs",
     "Model": "edge.model",
     "ModelSpec": "edge.artifact",
-    "load": "edge.model",
+    "load": "edge.loading",
     "open_artifact": "edge.artifact",
 }
 

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 import numpy as np
 
 from edge.artifact import Artifact
+from edge.errors import ContextExceeded
+from export.usage import give_back
 from runtimes import Step, default_threads, open_engine
+from runtimes.protocol import Grant
 
 
 class ArtifactRun:
     """A context manager around the engine of an artifact, for sequences of up to `tokens`."""
 
-    def __init__(self, artifact: Artifact, tokens: int) -> None:
-        """Raises EngineError, ArtifactError, MissingExtra."""
-        self.engine = open_engine(
-            artifact, threads=default_threads(), context=min(tokens, artifact.spec.context)
-        )
+    def __init__(
+        self,
+        artifact: Artifact,
+        tokens: int,
+        engine: str = "auto",
+        admit: Callable[[str, str], Grant] | None = None,
+    ) -> None:
+        """`engine` and `admit` as `runtimes.open_engine` takes them.
+
+        Raises:
+            InvalidArgument, EngineError, ArtifactError, MissingExtra, and what `admit` raises
+            ContextExceeded: an engine was built for shorter sequences.
+        """
+        wanted = min(tokens, artifact.spec.context)
+        self.engine = open_engine(artifact, engine, default_threads(), wanted, admit=admit)
+        if self.engine.context < wanted:
+            held = self.engine.context
+            self.engine.close()
+            raise ContextExceeded(
+                f"engine {self.engine.name} of {artifact.path} holds {held} tokens, and {wanted} are wanted; build it "
+                f"with --context {wanted} or more"
+            )
 
     @property
     def kv(self) -> str:
@@ -47,3 +67,4 @@ class ArtifactRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.engine.close()
+        give_back()

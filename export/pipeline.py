@@ -11,7 +11,7 @@ from typing import Any
 from edge.artifact import open_artifact
 from edge.artifact.kv import BOARD
 from edge.artifact.pages import KV_NAMES
-from edge.errors import EngineError, InvalidArgument, MissingExtra
+from edge.errors import CapacityError, EngineError, InvalidArgument, MemoryBudgetError, MissingExtra
 from export.artifact_files import write_artifact
 from export.calibration import CalibrationText
 from export.checkpoint import Checkpoint, open_checkpoint
@@ -25,11 +25,15 @@ from export.progress import Progress
 from export.quantize import AUTO, MIXED, Recipe
 from export.usage import peak_rss_bytes
 from export.variant import chosen_engine, chosen_kv
+from runtimes.portable import PortableEngine
 
 DEFAULT_METHOD = AUTO
 DEFAULT_FIDELITY = True
 SHORT = 2
 """Windows of text that an export is measured on."""
+_LESS = (
+    "; edge convert --engine cpu gives the same codes to kernels that edge evaluate measures in less memory"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,15 +196,18 @@ def _measured(
     What keeps it from being run here, such as an engine that is not installed, does not keep it from being made.
     """
     artifact = open_artifact(folder)
-    if engine == TENSORRT:
-        return None, (
-            "fidelity was not measured: edge evaluate runs the graphs on the CPU, and edge convert --engine cpu gives "
-            "the same codes to faster kernels"
-        )
+    # Its engines are built from the artifact, so there are none yet, whether there is a GPU or not.
+    runs = PortableEngine.name if engine == TENSORRT else "auto"
     try:
-        report = compare(artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve)
-    except (EngineError, MissingExtra, InvalidArgument) as e:
-        return None, f"fidelity was not measured: {e}"
+        report = compare(
+            artifact, checkpoint, EvaluationText.read(None), SHORT, progress, weights.curve, engine=runs
+        )
+    except (EngineError, MissingExtra, InvalidArgument, CapacityError) as e:
+        codes = engine == TENSORRT and weights.recipe.bits
+        return (
+            None,
+            f"fidelity was not measured: {e}{_LESS if codes and isinstance(e, MemoryBudgetError) else ''}",
+        )
     store_report(artifact, report)
     long = ("kl_by_position", "tensors", "parts", "size_curve")
     return {key: value for key, value in report.to_json().items() if key not in long}, ""

@@ -16,13 +16,14 @@ ROOMS = ("edge", "runtimes", "export", "boards")
 OURS = {
     "edge": ("edge", "runtimes", "boards"),
     "runtimes": ("runtimes", "edge.artifact", "edge.errors", "edge.version"),
-    # An artifact is evaluated as it runs, and asked in its own template.
+    # An artifact is evaluated as it runs, admitted by the same plan, and asked in its own template.
     "export": (
         "export",
         "boards",
         "runtimes",
         "edge.artifact",
         "edge.errors",
+        "edge.memory",
         "edge.template",
         "edge.version",
     ),

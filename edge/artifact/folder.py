@@ -131,7 +131,7 @@ class Artifact(Stored):
         for variant in self.manifest.variants:
             if variant.engine == engine:
                 return variant
-        have = ", ".join(v.engine for v in self.manifest.variants) or "none"
+        have = ", ".join(dict.fromkeys(v.engine for v in self.manifest.variants)) or "none"
         raise EngineError(
             f"{self.path} has no variant for engine {engine!r} (it has: {have}); export it for that engine"
         )

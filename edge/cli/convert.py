@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge.cli.export import next_step, weights_text
+from edge.cli.export_report import next_step, weights_text
 from edge.cli.extra import needs_exporter
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, seconds, size

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edge.cli.extra import needs_exporter
-from edge.cli.options import artifact_argument
+from edge.cli.options import artifact_argument, engine_option
 from edge.cli.output import output_options, print_json, print_table, size
 from edge.cli.progress import ByteBar
 
@@ -31,6 +31,7 @@ from edge.cli.progress import ByteBar
     metavar="N",
     help="Windows of 512 tokens of the text.",
 )
+@engine_option
 @click.option("--write/--no-write", default=True, help="Put the report into the artifact.  [default: write]")
 @output_options
 def command(
@@ -38,6 +39,7 @@ def command(
     reference: str,
     text: Path | None,
     samples: int,
+    engine: str,
     write: bool,
     as_json: bool,
     quiet: bool,
@@ -50,10 +52,11 @@ def command(
     Example:
       edge evaluate smollm2.edge --reference HuggingFaceTB/SmolLM2-135M-Instruct
       edge evaluate qwen.edge --reference qwen.gguf --text mine.txt --samples 32
+      edge evaluate tensorrt.edge --reference qwen.gguf --engine portable
     """
     with ByteBar("evaluate", 0, quiet=quiet) as bar, needs_exporter("evaluate"):
         found = import_module("export.evaluate").evaluate(
-            artifact, reference, text=text, samples=samples, write=write, progress=bar.show
+            artifact, reference, text=text, samples=samples, engine=engine, write=write, progress=bar.show
         )
     report: dict[str, Any] = found.to_json()
     if as_json:
@@ -70,6 +73,7 @@ def _print(report: dict[str, Any]) -> None:
         [
             ("artifact", str(report["artifact"])),
             ("reference", f"{report['reference']}, full precision"),
+            ("engine", _engine(report)),
             ("tokens", str(report["tokens"])),
             ("mean KL", f"{report['mean_kl']:.5f} nats ({kl[0]:.5f} to {kl[1]:.5f})"),
             (
@@ -87,3 +91,8 @@ def _print(report: dict[str, Any]) -> None:
             ("size", size(report["file_bytes"])),
         ]
     )
+
+
+def _engine(report: dict[str, Any]) -> str:
+    instead = f", not {report['passed_over']}" if report["passed_over"] else ""
+    return f"{report['engine']}{instead}"

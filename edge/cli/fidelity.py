@@ -14,11 +14,13 @@ def fidelity_rows(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if not report:
         return []
     ratio = report["perplexity"] / report["reference_perplexity"]
+    # Reports of older versions do not tell.
+    by = f" on engine {report['engine']}" if report.get("engine") else ""
     return [
         (
             "fidelity",
             f"mean KL {report['mean_kl']:.4f}, top-1 {100 * report['top1_agreement']:.1f}%, perplexity ×{ratio:.3f} "
-            f"of {report['reference']} ({report['tokens']} tokens)",
+            f"of {report['reference']} ({report['tokens']} tokens{by})",
         )
     ]
 

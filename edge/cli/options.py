@@ -117,17 +117,18 @@ class TargetName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 artifact_argument = click.argument("artifact", metavar="ARTIFACT", type=ArtifactPath())
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU), "
+    "cuda (the same, by ONNX Runtime on a GPU), or auto, the fastest that can.",
+)
 
 _ENGINE_OPTIONS = {
-    "engine": click.option(
-        "--engine",
-        type=click.Choice(ENGINES),
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU), "
-        "cuda (the same, by ONNX Runtime on a GPU), or auto, the fastest that can.",
-    ),
+    "engine": engine_option,
     "threads": click.option(
         "--threads", type=int, metavar="N", help="Threads to compute with.  [default: physical cores]"
     ),
@@ -205,12 +206,12 @@ def _loading(command: F, options: Mapping[str, Callable[[F], F]]) -> F:
             values["store"] = None
         return command(loading=values, **given)
 
-    return _add(cast(F, loading), *options.values())
+    return add_options(cast(F, loading), *options.values())
 
 
 def sampling_options(command: F) -> F:
     """Add what `Model.generate` takes, under its names; None where the model's own default holds."""
-    return _add(
+    return add_options(
         command,
         click.option("--max-tokens", type=int, metavar="N", help="Longest answer in tokens."),
         click.option(
@@ -239,7 +240,8 @@ def sampling_options(command: F) -> F:
     )
 
 
-def _add(command: F, *options: Callable[[F], F]) -> F:
+def add_options(command: F, *options: Callable[[F], F]) -> F:
+    """`command` with `options`, which help lists in that order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ from edge.artifact import FIDELITY, Artifact, ModelSpec, open_artifact
 from edge.errors import InvalidArgument, StorageError
 from export.artifact_run import ArtifactRun
 from export.checkpoint import Checkpoint, open_checkpoint
+from export.evaluate.admission import admission
 from export.evaluate.divergence import Divergence, log_softmax
 from export.evaluate.layer_errors import LinearError, layer_errors
 from export.evaluate.log_probabilities import CHUNK, log_probabilities
@@ -28,6 +29,7 @@ from export.progress import Counter, Progress
 from export.quantize import Recipe
 from export.stored_weights import StoredWeights, stored_recipe
 from export.talk import question_ids
+from runtimes import ENGINES
 
 SAMPLES = 8
 """Windows of text that are compared, unless more or fewer are asked for."""
@@ -41,6 +43,7 @@ def evaluate(
     *,
     text: str | Path | None = None,
     samples: int = SAMPLES,
+    engine: str = "auto",
     write: bool = True,
     progress: Progress | None = None,
 ) -> FidelityReport:
@@ -54,11 +57,14 @@ def evaluate(
         reference: the checkpoint it was made from: a folder, a hub id or a GGUF file.
         text: a UTF-8 text to compare on; ours is a part of Python's help, and what the model answers to questions.
         samples: windows of 512 tokens of it.
+        engine: what runs the artifact, as `edge.load` takes it.
         write: put fidelity.json and fidelity.html into the artifact.
         progress: called with (stage, done, in all).
 
     Raises:
-        InvalidArgument: the reference is another model; a text that cannot be read or is too short.
+        InvalidArgument: the reference is another model; a text that cannot be read or is too short; no such engine.
+        MemoryBudgetError: the artifact on that engine, and a layer of the reference, take more memory than there is.
+        ContextExceeded: an engine for TensorRT was built for shorter sequences.
         ArtifactError, CheckpointError, EngineError, StorageError, MissingExtra
     """
     if samples < 1:
@@ -67,7 +73,7 @@ def evaluate(
     tell = progress or (lambda stage, done, total: None)
     opened = open_artifact(artifact)
     with open_checkpoint(reference, progress=tell) as checkpoint:
-        report = compare(opened, checkpoint, words, samples, tell)
+        report = compare(opened, checkpoint, words, samples, tell, engine=engine)
     if write:
         with locked(opened.path) as ours:
             if not ours:
@@ -85,6 +91,7 @@ def compare(
     samples: int,
     progress: Progress,
     curve: list[tuple[int, float]] | None = None,
+    engine: str = "auto",
 ) -> FidelityReport:
     """What `evaluate` reports of an open artifact and an open checkpoint."""
     check_same(artifact, checkpoint)
@@ -94,7 +101,11 @@ def compare(
     divergence = Divergence()
     by_position = np.zeros(windows.shape[1])
     exact = CheckpointWeights(checkpoint.tensors, Recipe(weights="fp32"), lambda nbytes: None)
-    with ArtifactRun(artifact, WINDOW) as run, tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
+    admit = admission(artifact, min(WINDOW, spec.context))
+    with (
+        ArtifactRun(artifact, WINDOW, engine, admit) as run,
+        tempfile.TemporaryDirectory(prefix="edgewise-") as folder,
+    ):
         groups = [windows]
         if words.ours:
             # Of unlike lengths, each answer is a group of its own.
@@ -106,7 +117,8 @@ def compare(
                 if len(ids) + ANSWER <= spec.context
             ]
         step = Counter(progress, "reference", spec.layers)
-        hidden, errors = _reference(artifact, spec, exact, groups, Path(folder), step)
+        activation = artifact.variant(ENGINES[run.engine.name].variant).activation
+        hidden, errors = _reference(artifact, spec, exact, groups, Path(folder), step, activation == "int8")
         head = Head(spec, exact)
         tell = Counter(progress, "compare", sum(group.size for group in groups))
         for group, states in zip(groups, hidden, strict=True):
@@ -120,10 +132,12 @@ def compare(
                     tell.add(len(ours))
                 if group is windows:
                     by_position += divergence.by_token[before:]
-        kv = run.kv
+        ran, kv = run.engine, run.kv
     return FidelityReport(
         artifact=manifest.name,
         reference=checkpoint.origin,
+        engine=ran.name,
+        passed_over=ran.passed_over,
         kv=kv,
         text=words.to_json(),
         tokens=divergence.tokens,
@@ -201,8 +215,12 @@ def _reference(
     groups: list[Windows],
     folder: Path,
     step: Counter,
+    coded: bool,
 ) -> tuple[list[NDArray[np.float32]], list[dict[str, Any]]]:
-    """Hidden states behind the last layer for each group of sequences, and the errors of linear layers on the first."""
+    """Hidden states behind the last layer for each group of sequences, and the errors of linear layers on the first.
+
+    `coded`: what goes into a layer is rounded to 8 bits.
+    """
     hidden = [embedded(exact, group) for group in groups]
     stored = _stored(artifact)
     errors: list[dict[str, Any]] = []
@@ -213,7 +231,9 @@ def _reference(
             weights, recipe = stored
             mine = [matrix for matrix in matrices(spec) if matrix.layer == layer]
             blocks = {matrix.name: recipe.of(matrix.tensors[0]).block for matrix in mine}
-            hidden, found = layer_errors(spec, layer, exact, weights, hidden, blocks, folder)
+            hidden, found = layer_errors(
+                spec, layer, exact, weights, hidden, blocks if coded else None, folder
+            )
             errors += [_tensor(matrix, recipe, found[matrix.name]) for matrix in mine]
         step.add(1)
     return hidden, errors

@@ -20,7 +20,8 @@ class LinearError:
     """How far the outputs of a linear layer are off, relative to them: by its weights, and by 8-bit activations."""
 
     weights: float
-    activations: float
+    activations: float | None
+    """None where activations are floats."""
 
 
 def layer_errors(
@@ -29,10 +30,12 @@ def layer_errors(
     exact: WeightSource,
     stored: WeightSource,
     hidden: list[Rows],
-    blocks: Mapping[str, int],
+    blocks: Mapping[str, int] | None,
     folder: Path,
 ) -> tuple[list[Rows], dict[str, LinearError]]:
-    """As `exact_layer` for groups of sequences, and errors by the names of matrices, whose `blocks` are given.
+    """As `exact_layer` for groups of sequences, and errors by the names of matrices.
+
+    `blocks` are those of the matrices, which share a scale of 8-bit activations; None where activations are floats.
 
     An error is ‖y' − d·y‖ / ‖d·y‖ of outputs y, its root mean square over the tokens of the very first sequence: one
     token with large outputs does not speak for all. Each output has a factor d of its own, the one that fits best:
@@ -59,7 +62,7 @@ def layer_errors(
         rows = np.concatenate([arrays[f"{tensor}.weight"] for tensor in name.split("+")])
         return LinearError(
             _error(right.outputs[name], wrong.outputs[name]),
-            activation_error(wrong.inputs[name], rows, blocks[name]),
+            None if blocks is None else activation_error(wrong.inputs[name], rows, blocks[name]),
         )
 
     return outputs, {name: error(name) for name in wrong.inputs}

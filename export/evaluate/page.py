@@ -71,7 +71,8 @@ def page(report: FidelityReport) -> str:
         f"<title>Fidelity of {escape(report.artifact)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Fidelity of {escape(report.artifact)}</h1>"
         f"<p>Beside {escape(report.reference)} in full precision, on {report.tokens} tokens ({escape(text)}); "
-        f"KV {escape(report.kv)}. KL divergence in nats; ranges are 95 % intervals.</p>"
+        f"run by engine {escape(report.engine)}, KV {escape(report.kv)}. KL divergence in nats; "
+        "ranges are 95 % intervals.</p>"
         f"<table>{rows}</table>{''.join(sections)}</body></html>\n"
     )
 

@@ -14,6 +14,10 @@ class FidelityReport:
 
     artifact: str
     reference: str
+    engine: str
+    """What ran the artifact."""
+    passed_over: str
+    """The faster engine that could not, and why; empty where there is none."""
     kv: str
     """What the artifact kept KV as."""
     text: dict[str, Any]
@@ -35,7 +39,7 @@ class FidelityReport:
     """Name, parameters, bytes and bits per weight of each part of the model."""
     tensors: list[dict[str, Any]]
     """Of each linear layer: name, layer, bits, block, and the relative error of its outputs by its weights
-    (`error`) and by 8-bit activations (`activation_error`)."""
+    (`error`) and by 8-bit activations (`activation_error`, None where they are floats)."""
     kl_by_position: list[float]
     """Mean KL over the windows, at each of their positions."""
     size_curve: list[tuple[int, float]] = field(default_factory=list)

@@ -7,11 +7,12 @@ import pytest
 
 import edge.artifact
 import runtimes
-from edge import model as model_module
+from edge import loading
 from edge.defaults import sampling_defaults
 from edge.errors import ArtifactCorrupt, InvalidArgument
+from edge.loading import load
 from edge.memory.probe import available_bytes
-from edge.model import Model, load
+from edge.model import Model
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import toy_model
 
@@ -98,7 +99,7 @@ def test_load_opens_artifact_and_engine(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(options)
         return Opened(vocab=402)
 
-    monkeypatch.setattr(model_module, "open_any", lambda path: artifact)
+    monkeypatch.setattr(loading, "open_any", lambda path: artifact)
     monkeypatch.setattr(runtimes, "open_engine", open_engine)
     with load("x.edge", engine="toy", threads=2, context=9, kv="fp16") as model:
         assert model.load_s > 0
@@ -116,7 +117,7 @@ def test_load_closes_the_engine_where_the_artifact_cannot_be_used(monkeypatch: p
     artifact = toy_model().artifact
     artifact.generation.clear()
     opened = Opened(vocab=402)
-    monkeypatch.setattr(model_module, "open_any", lambda path: artifact)
+    monkeypatch.setattr(loading, "open_any", lambda path: artifact)
     monkeypatch.setattr(runtimes, "open_engine", lambda artifact, **options: opened)
     with pytest.raises(ArtifactCorrupt):
         load("x.edge")

@@ -14,6 +14,7 @@ import pytest
 import edge.cli.export
 from edge.artifact import open_artifact
 from edge.cli.export import default_output
+from edge.errors import MemoryBudgetError
 from tests.edge.cli.conftest import Ended
 
 Run = Callable[..., Ended]
@@ -34,6 +35,7 @@ REPORT: dict[str, Any] = {
     "method": "auto",
     "kept": 3,
     "fidelity": {
+        "engine": "cpu",
         "reference": "model@main",
         "tokens": 1312,
         "mean_kl": 0.11234,
@@ -54,7 +56,7 @@ kept             3 matrices as they are in the source
 engine           cpu
 size             88.6 MB
 bits per weight  5.01
-fidelity         mean KL 0.1123, top-1 82.1%, perplexity ×1.100 of model@main (1312 tokens)
+fidelity         mean KL 0.1123, top-1 82.1%, perplexity ×1.100 of model@main (1312 tokens on engine cpu)
 took             22.4 s
 peak memory      138.5 MB
 written to       out/my model.edge
@@ -331,6 +333,24 @@ def test_a_jetson_builds_its_engine_itself(run_edge: Run, tiny_checkpoint: Path,
     assert told.endswith(f"\nNext: on the board: edge build {out} --target jetson-orin-nano-8gb\n")
     ended = run_edge("export", tiny_checkpoint, "-o", out, *options, "--force", "--json")
     assert (ended.json["engines"], ended.json["targets_elsewhere"]) == ([], ["jetson-orin-nano-8gb"])
+
+
+def test_graphs_are_told_of_before_their_engines_are_built(
+    run_edge: Run, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the build is refused they are there, with what was found of them."""
+
+    def refused(*_: Any, **options: Any) -> Any:
+        raise MemoryBudgetError("the build needs about 3000 MB, and 1000 MB are free")
+
+    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine: (["sm89"], []))
+    monkeypatch.setattr(edge.cli.export, "run_build", refused)
+    monkeypatch.setitem(REPORT, "note", "fidelity was not measured: so it is")
+    ended = run_edge("export", "org/model", "--tensorrt", "--target", "sm89")
+    assert ended.code == 1
+    assert "\nwritten to       out/my model.edge\n\nNote: fidelity was not measured: so it is\n" in ended.out
+    assert "Next:" not in ended.out
+    assert "the build needs about 3000 MB" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ def test_the_table_names_every_command_and_no_other() -> None:
         "decoder",
         "export_board",
         "export_optimum",
+        "export_options",
+        "export_report",
         "inspect_graphs",
         "written",
     }
