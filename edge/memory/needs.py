@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, planned_kv, stored_kv_type
 from edge.artifact.pages import KV_NAMES
+from runtimes.site import HOST, Site
 
 CHUNK = 128
 """Tokens of a prefill call; a test holds it to the engines' own."""
@@ -32,6 +33,8 @@ class Needs:
     groups: tuple[KvGroup, ...]
     read: int = 0
     """Of the weights as they are stored, what one decoded token reads."""
+    site: Site = HOST
+    """Where the engine would put it."""
 
     @classmethod
     def of(
@@ -84,6 +87,20 @@ class Needs:
         """The same with KV of another type."""
         return replace(self, groups=kv_groups(self.spec, self.engine, kind))
 
+    def at(self, site: Site) -> Needs:
+        """The same where the engine has said what it would load, and where."""
+        return replace(self, weights=site.weights or self.weights, site=site)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a conversation can have: the model's context, or the largest bucket."""
+        return min(self.spec.context, max(self.site.buckets, default=self.spec.context))
+
+    @property
+    def on_card(self) -> bool:
+        """Whether weights and KV lie in a GPU's own memory, and the rest in the host's."""
+        return self.site.card is not None
+
     @property
     def kv_type(self) -> str:
         """What keys and values are kept as."""
@@ -105,23 +122,31 @@ class Needs:
         return not any(group.window for group in self.groups)
 
     def kv(self, context: int) -> int:
-        """One conversation of `context` tokens: whole pages, and of a window that forgets no more than it keeps."""
-        return sum(_group_bytes(group, context, forgets=self.engine == "cpu") for group in self.groups)
+        """One conversation of `context` tokens: whole pages or the whole bucket, and of a window that forgets no more
+        than it keeps."""
+        tokens = self._held(context)
+        return sum(_group_bytes(group, tokens, forgets=self.engine == "cpu") for group in self.groups)
 
     def workspace(self, context: int) -> int:
-        """A prefill chunk in flight, the logits, and the rotary tables as far as `context` reaches."""
+        """A prefill chunk in flight, the logits, the rotary tables as far as `context` or its bucket reaches, and what
+        the engine said."""
         spec = self.spec
         widths = (
             4 * spec.hidden_size
             + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
             + 2 * spec.intermediate_size
         )
-        return 4 * (CHUNK * widths + 2 * spec.vocab_size + context * spec.head_dim)
+        activations = 4 * (CHUNK * widths + 2 * spec.vocab_size + self._held(context) * spec.head_dim)
+        return activations + self.site.workspace
 
     @property
     def runtime(self) -> int:
         """Interpreter, libraries and tokenizer."""
         return _RUNTIME + _TOKENIZER_PER_TOKEN * self.spec.vocab_size
+
+    def _held(self, context: int) -> int:
+        """Tokens that there is room for where `context` are wanted."""
+        return min((each for each in self.site.buckets if each >= context), default=context)
 
 
 def largest_context(needs: Needs, free: int, sessions: int) -> int:
@@ -130,7 +155,7 @@ def largest_context(needs: Needs, free: int, sessions: int) -> int:
     def fits(context: int) -> bool:
         return sessions * needs.kv(context) + needs.workspace(context) <= free
 
-    low, high = 0, needs.spec.context
+    low, high = 0, needs.longest
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
