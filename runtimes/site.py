@@ -16,8 +16,8 @@ class Site:
     """Tokens that a cache can have room for; none where it has as many as are asked for."""
     weights: int = 0
     """What is loaded; 0 where that is the artifact's weights, and what the engine is known to make of them."""
-    workspace: int = 0
-    """What calls use besides activations, beside the weights."""
+    staged: int = 0
+    """What calls are fed and give, beside the weights."""
     pinned: int = 0
     """The same, in the memory of the host; none where there is one memory."""
     card: int | None = None

@@ -27,7 +27,7 @@ def admit(
     """
     # What the imports took is here already: the plan counts it, what is available does not. Mapped files are available.
     system = available_bytes() + min(resident().anonymous, _IMPORTED)
-    card = needs.site.card
+    card = needs.card
     # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
     there = system if card is None else max(1, card)
     host = None if card is None else system
@@ -62,7 +62,7 @@ def check(plan: Plan) -> None:
     if plan.host is None:
         there, else_ = f"there are {plan.available // _MIB}", "free memory, or take a smaller model"
     else:
-        free, card = size_text(plan.available), plan.needs.site.card or 0
+        free, card = size_text(plan.available), plan.needs.card or 0
         there = (
             f"the GPU has {free} free"
             if plan.available >= card

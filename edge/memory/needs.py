@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, planned_kv, stored_kv_type
 from edge.artifact.pages import KV_NAMES
-from runtimes.site import HOST, Site
+
+if TYPE_CHECKING:
+    from runtimes.site import Site
 
 CHUNK = 128
 """Tokens of a prefill call; a test holds it to the engines' own."""
@@ -33,8 +36,14 @@ class Needs:
     groups: tuple[KvGroup, ...]
     read: int = 0
     """Of the weights as they are stored, what one decoded token reads."""
-    site: Site = HOST
-    """Where the engine would put it."""
+    buckets: tuple[int, ...] = ()
+    """Tokens that a cache can have room for; none where it has as many as are asked for."""
+    staged: int = 0
+    """What calls are fed and give, as far as the engine says so, where weights and KV are."""
+    pinned: int = 0
+    """The same in the host's memory, where that is another."""
+    card: int | None = None
+    """What is free of a GPU's own memory, where weights and KV are; None where they are in the host's."""
 
     @classmethod
     def of(
@@ -89,17 +98,19 @@ class Needs:
 
     def at(self, site: Site) -> Needs:
         """The same where the engine has said what it would load, and where."""
-        return replace(self, weights=site.weights or self.weights, site=site)
+        return replace(
+            self,
+            weights=site.weights or self.weights,
+            buckets=site.buckets,
+            staged=site.staged,
+            pinned=site.pinned,
+            card=site.card,
+        )
 
     @property
     def longest(self) -> int:
         """Tokens that a conversation can have: the model's context, or the largest bucket."""
-        return min(self.spec.context, max(self.site.buckets, default=self.spec.context))
-
-    @property
-    def on_card(self) -> bool:
-        """Whether weights and KV lie in a GPU's own memory, and the rest in the host's."""
-        return self.site.card is not None
+        return min(self.spec.context, max(self.buckets, default=self.spec.context))
 
     @property
     def kv_type(self) -> str:
@@ -121,10 +132,14 @@ class Needs:
         """Whether what one conversation has read is of use to another: a window has forgotten its beginning."""
         return not any(group.window for group in self.groups)
 
+    def held(self, context: int) -> int:
+        """Tokens that there is room for where `context` are wanted."""
+        return min((each for each in self.buckets if each >= context), default=context)
+
     def kv(self, context: int) -> int:
         """One conversation of `context` tokens: whole pages or the whole bucket, and of a window that forgets no more
         than it keeps."""
-        tokens = self._held(context)
+        tokens = self.held(context)
         return sum(_group_bytes(group, tokens, forgets=self.engine == "cpu") for group in self.groups)
 
     def workspace(self, context: int) -> int:
@@ -136,17 +151,13 @@ class Needs:
             + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
             + 2 * spec.intermediate_size
         )
-        activations = 4 * (CHUNK * widths + 2 * spec.vocab_size + self._held(context) * spec.head_dim)
-        return activations + self.site.workspace
+        activations = 4 * (CHUNK * widths + 2 * spec.vocab_size + self.held(context) * spec.head_dim)
+        return activations + self.staged
 
     @property
     def runtime(self) -> int:
         """Interpreter, libraries and tokenizer."""
         return _RUNTIME + _TOKENIZER_PER_TOKEN * self.spec.vocab_size
-
-    def _held(self, context: int) -> int:
-        """Tokens that there is room for where `context` are wanted."""
-        return min((each for each in self.site.buckets if each >= context), default=context)
 
 
 def largest_context(needs: Needs, free: int, sessions: int) -> int:

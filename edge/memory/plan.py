@@ -120,7 +120,7 @@ def make_plan(
     if host is None:
         required = _with_prefix(required, available, conversation)
     else:
-        own = replace(around, workspace=needs.site.pinned, reserve=own_reserve(host))
+        own = replace(around, workspace=needs.pinned, reserve=own_reserve(host))
         on_host = Host(available=host, required=_with_prefix(own, host, conversation))
     return Plan(
         needs=needs,

@@ -10,7 +10,6 @@ from typing import Any
 from edge.memory.needs import Needs
 from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
 from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
-from runtimes.site import HOST
 
 _MIB = 1 << 20
 
@@ -70,7 +69,7 @@ def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
 
 
 def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
-    if plan.needs.site != HOST:
+    if plan.needs.buckets or plan.needs.card is not None:
         return  # engines are built of the weights that there are, and only they are on a card
     for weights in reversed(WEIGHTS):
         nbytes = weight_bytes(plan.needs.spec, weights)

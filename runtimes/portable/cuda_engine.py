@@ -73,8 +73,8 @@ class CudaEngine(StaticEngine):
         refuse_fallback(options)
         return self._cuda()
 
-    @staticmethod
-    def _cuda() -> Cuda:
+    @classmethod
+    def _cuda(cls) -> Cuda:
         return Cuda()
 
     def _check(self, session: Any, ort: Any) -> None:

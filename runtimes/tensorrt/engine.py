@@ -9,13 +9,11 @@ from edge.artifact import Artifact
 from edge.errors import EngineError
 from runtimes.site import Site
 from runtimes.tensorrt import library
-from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.form import FORMS
 from runtimes.tensorrt.header import sm_name
-from runtimes.tensorrt.plans import Plan, common, found_plans
+from runtimes.tensorrt.plans import Plan, found_plans, site_of
 from runtimes.tensorrt.static_engine import StaticEngine
-from runtimes.tensorrt.trt_device import TensorRtDevice, staged
+from runtimes.tensorrt.trt_device import TensorRtDevice
 
 
 class TensorRtEngine(StaticEngine):
@@ -43,11 +41,12 @@ class TensorRtEngine(StaticEngine):
         modules = library.modules()
         cuda = _gpu()
         try:
-            flavour, plans, interface = _chosen(artifact, modules, cuda)
-            if interface.kv_type != kind:
+            flavour, plans = _chosen(artifact, modules, cuda)
+            if plans[0].kv != kind:
                 raise EngineError(
-                    f"{plans[0].path} keeps KV as {interface.kv_type}, and edge.json says {kind}; build it again"
+                    f"{plans[0].path} keeps KV as {plans[0].kv}, and edge.json says {kind}; build it again"
                 )
+            interface = plans[0].interface(artifact.spec)
             device = TensorRtDevice(modules[flavour], cuda, plans, interface)
             # Found out now, not with the first question.
             device.load(device.capacities[0])
@@ -63,29 +62,16 @@ class TensorRtEngine(StaticEngine):
         modules = library.modules()
         cuda = _gpu()
         try:
-            _, plans, interface = _chosen(artifact, modules, cuda)
-            card = cuda.own_free()
+            _, plans = _chosen(artifact, modules, cuda)
+            return site_of(artifact.spec, plans, cuda.own_free())
         finally:
             cuda.close()
-        fed = max(sum(binding.nbytes for binding in staged(interface, plan)) for plan in plans)
-        return Site(
-            buckets=tuple(plan.capacity for plan in plans),
-            # One is loaded at a time.
-            weights=max(plan.nbytes for plan in plans),
-            workspace=fed + interface.new_rows(1) + interface.new_rows(common(plans).tokens),
-            pinned=0 if card is None else fed,
-            card=card,
-        )
 
 
-def _chosen(
-    artifact: Artifact, modules: Mapping[str, Any], cuda: Cuda
-) -> tuple[str, Sequence[Plan], Interface]:
-    """The flavour of TensorRT to run, the plans that it runs here, and what they take and give."""
+def _chosen(artifact: Artifact, modules: Mapping[str, Any], cuda: Cuda) -> tuple[str, Sequence[Plan]]:
+    """The flavour of TensorRT to run, and the plans that it runs here."""
     versions = {flavour: str(module.__version__) for flavour, module in modules.items()}
-    flavour, plans = next(iter(found_plans(artifact, cuda.sm, versions).items()))
-    form = next(form for form in FORMS if form.name == plans[0].form)
-    return flavour, plans, Interface(artifact.spec, form, plans[0].kv)
+    return next(iter(found_plans(artifact, cuda.sm, versions).items()))
 
 
 def _gpu() -> Any:

@@ -16,7 +16,7 @@ from runtimes.tensorrt.bindings import LOGITS, Binding, Found, Interface, check_
 from runtimes.tensorrt.cuda import Cuda, CudaGraph, address
 from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
 from runtimes.tensorrt.feeds import Feeds
-from runtimes.tensorrt.plans import Plan, common
+from runtimes.tensorrt.plans import Plan, common, staged
 from runtimes.tensorrt.staging import Stage, stage
 
 _DTYPES = {"INT64": "int64", "BOOL": "bool", "HALF": "float16", "FLOAT": "float32", "INT8": "int8"}
@@ -72,13 +72,6 @@ class Loaded:
         self.stages = {}
         self.contexts = {}
         self.engine = None
-
-
-def staged(interface: Interface, plan: Plan) -> list[Binding]:
-    """What the calls of `plan` are fed and what is read of them, at its largest."""
-    tokens = max(profile.tokens for profile in plan.profiles)
-    table = interface.table(tokens, plan.capacity, plan.profiles[plan.prefill].logits)
-    return [binding for binding in table.values() if binding.where in ("fed", "read")]
 
 
 class TensorRtDevice:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import edge
 from edge.artifact import open_artifact
 from edge.errors import EngineError, EngineFailed, MissingExtra
-from runtimes import open_engine
+from runtimes import ENGINES, open_engine
 from runtimes.portable import providers
 from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.tensorrt.cuda import Cuda
@@ -25,8 +26,14 @@ class OnTheHost(CudaEngine):
     provider = "CPUExecutionProvider"
     place = "cpu"
 
+    fake = FakeCuda()
+
+    @classmethod
+    def _cuda(cls) -> Cuda:
+        return Cuda(runtime=cls.fake)
+
     def _gpu(self, ort: Any, options: Any) -> Cuda:
-        return Cuda(runtime=FakeCuda())
+        return self._cuda()
 
     def _check(self, session: Any, ort: Any) -> None:
         pass
@@ -41,6 +48,24 @@ class TestCuda(EngineConformance):
         return lambda context=None, kv_budget=None: OnTheHost(
             artifact, 2, context or artifact.spec.context, kv_budget
         )
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_card_is_admitted_by_its_own_memory(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, unified: bool
+) -> None:
+    monkeypatch.setattr(OnTheHost, "fake", FakeCuda(memory=100 << 20, unified=unified))
+    monkeypatch.setitem(ENGINES, "cuda", OnTheHost)
+    with edge.load(exported, engine="cuda", context=300) as model:
+        plan = model.plan
+        assert plan is not None
+        assert (plan.host is None, model.engine.card is None) == (unified, unified)
+        if not unified:
+            assert plan.available == 100 << 20
+        # The last bucket is the context.
+        cache = model.engine.new_cache()
+        cache.reserve(300)
+        assert cache.nbytes == plan.required.kv
 
 
 @pytest.mark.parametrize(

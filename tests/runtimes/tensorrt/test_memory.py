@@ -17,7 +17,7 @@ from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.suggest import suggestions
 from runtimes.site import Site
-from runtimes.tensorrt.buckets import bucket
+from runtimes.tensorrt.buckets import bucket, ladder
 from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.device import Rows
 from runtimes.tensorrt.engine import TensorRtEngine
@@ -153,19 +153,19 @@ def test_what_is_admitted_runs(machine: Built, form: str) -> None:
     site = TensorRtEngine.site(here.artifact)
     needs = Needs.of_artifact(here.artifact.manifest, "tensorrt").at(site)
 
-    @settings(max_examples=20, deadline=None)
-    @given(context=st.integers(1, 2048), sessions=st.integers(1, 3), left=st.integers(0, 8 * MIB))
-    def holds(context: int, sessions: int, left: int) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(context=st.integers(1, 2048), sessions=st.integers(1, 3), more=st.integers(-4, 8 * MIB))
+    def holds(context: int, sessions: int, more: int) -> None:
+        left = needs.weights + sessions * needs.kv(context) + needs.workspace(context) + more
         here.cuda.others, here.cuda.memory = 0, 32 * MIB + left
-        wanted = needs.weights + sessions * needs.kv(context) + needs.workspace(context)
-        if wanted > left:
+        if more < 0:
             with pytest.raises(MemoryBudgetError, match="the GPU has"):
                 load(here, context=context, sessions=sessions)
             return
         with load(here, context=context, sessions=sessions) as model:
             required, engine = plan_of(model).required, model.engine
             engine.budget.guard = None
-            here.cuda.others = left + 32 * MIB - required.kv - site.workspace
+            here.cuda.others = left + 32 * MIB - required.kv - site.staged
             caches = [engine.new_cache() for _ in range(sessions)]
             for cache in caches:
                 cache.reserve(context)
@@ -175,6 +175,15 @@ def test_what_is_admitted_runs(machine: Built, form: str) -> None:
                     run(engine, cache, [5])
 
     holds()
+
+
+@given(context=st.integers(1, 8192), engine=st.sampled_from(["portable", "cuda"]))
+def test_a_ladder_has_no_room_beyond_the_context(context: int, engine: str) -> None:
+    """So that plans of these engines count tokens."""
+    needs = Needs.of(SMOLLM2, 90 * MIB, "int4", engine, "float16")
+    room = bucket(ladder(context), context)
+    assert room == context == needs.held(context)
+    assert needs.kv(context) == room * needs.kv_bytes_per_token
 
 
 @given(
@@ -194,7 +203,7 @@ def test_plans_of_buckets(
     spec: Any,
 ) -> None:
     """The largest context that fits is a bucket, or all that the model takes; the next bucket does not fit."""
-    site = Site(buckets=tuple(sorted(buckets)), weights=100 * MIB, workspace=MIB, pinned=MIB, card=available)
+    site = Site(buckets=tuple(sorted(buckets)), weights=100 * MIB, staged=MIB, pinned=MIB, card=available)
     needs = Needs.of(spec, 90 * MIB, "int4", "tensorrt", "float16").at(site)
     if context is not None:
         context = min(context, needs.longest)
@@ -207,6 +216,7 @@ def test_plans_of_buckets(
         more = make_plan(needs, available, plan.max_context + 1, sessions, host=host)
         assert more.required.total > available
     assert plan.host is not None
+    assert needs.workspace(plan.context) == needs.workspace(bucket(buckets, plan.context))
     # Nothing is forgotten, and nothing but what is on both sides is counted twice.
     once = make_plan(needs, available, plan.context, sessions, plan.prefix_cache, plan.required.reserve)
     twice = plan.host.required.reserve + site.pinned
