@@ -62,19 +62,19 @@ class CudaEngine(StaticEngine):
     @classmethod
     def site(cls, artifact: Artifact) -> Site:
         """See `runtimes.select.EngineClass.site`; as on CPUs the last bucket is the context."""
-        cuda = cls._cuda()
+        cuda = cls._cuda(onnxruntime())
         try:
             return Site(card=cuda.own_free())
         finally:
             cuda.close()
 
     def _gpu(self, ort: Any, options: Any) -> Cuda:
-        check_listed(ort)
         refuse_fallback(options)
-        return self._cuda()
+        return self._cuda(ort)
 
     @classmethod
-    def _cuda(cls) -> Cuda:
+    def _cuda(cls, ort: Any) -> Cuda:
+        check_listed(ort)
         return Cuda()
 
     def _check(self, session: Any, ort: Any) -> None:

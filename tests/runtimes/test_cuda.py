@@ -29,11 +29,11 @@ class OnTheHost(CudaEngine):
     fake = FakeCuda()
 
     @classmethod
-    def _cuda(cls) -> Cuda:
+    def _cuda(cls, ort: Any) -> Cuda:
         return Cuda(runtime=cls.fake)
 
     def _gpu(self, ort: Any, options: Any) -> Cuda:
-        return self._cuda()
+        return self._cuda(ort)
 
     def _check(self, session: Any, ort: Any) -> None:
         pass
@@ -79,6 +79,9 @@ def test_a_build_without_cuda_names_the_one_that_has_it(
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(MissingExtra, match=f"has no CUDAExecutionProvider; .*{match}"):
         open_engine(open_artifact(exported), engine="cuda")
+    # The same where a plan is made first.
+    with pytest.raises(MissingExtra, match="has no CUDAExecutionProvider"):
+        edge.load(exported, engine="cuda")
 
 
 @pytest.mark.parametrize("got", [["CPUExecutionProvider"], []])
