@@ -16,6 +16,7 @@ from edge.memory.needs import Needs
 from edge.memory.plan import Plan
 from edge.model import Model
 from runtimes.protocol import Grant
+from runtimes.site import Site
 
 
 def load(
@@ -38,8 +39,9 @@ def load(
     `engine` names the engine, or is "auto" for the best one installed; `threads` defaults to the physical
     cores available; `context` to as many tokens as fit, the model's own at most. `kv` is what keys and values are
     kept as: fp32, fp16, int8 or int4, by default what the engine is best at; where that is settled at export, what the
-    artifact has. `memory` is what all of this may take, in bytes or as "6GiB"; "auto" is what there is. `sessions`
-    conversations of `context` tokens are planned for at once.
+    artifact has. `memory` is what all of this may take, in bytes or as "6GiB"; "auto" is what there is. It is of the
+    GPU's memory where weights and KV are on a card that has its own. `sessions` conversations of `context` tokens are
+    planned for at once.
 
     Where context or memory end in the middle of an answer, `at_limit` "stop" ends it with `finish_reason` `length`, and
     "error" raises ContextExceeded or MemoryBudgetError; what was said is kept. With "window" it goes on, and prompts
@@ -77,8 +79,8 @@ def load(
     folder = open_folder(store)
     plans: list[Plan] = []
 
-    def grant(name: str, kind: str) -> Grant:
-        needs = Needs.of_artifact(artifact.manifest, name, kind)
+    def grant(name: str, kind: str, site: Site) -> Grant:
+        needs = Needs.of_artifact(artifact.manifest, name, kind).at(site)
         plan = admit(needs, memory, context, sessions, prefix_cache)
         plans.append(plan)
         return Grant(plan.context, plan.kv_budget)

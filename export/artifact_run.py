@@ -12,6 +12,7 @@ from edge.errors import ContextExceeded
 from export.usage import give_back
 from runtimes import Step, default_threads, open_engine
 from runtimes.protocol import Grant
+from runtimes.site import Site
 
 
 class ArtifactRun:
@@ -22,7 +23,7 @@ class ArtifactRun:
         artifact: Artifact,
         tokens: int,
         engine: str = "auto",
-        admit: Callable[[str, str], Grant] | None = None,
+        admit: Callable[[str, str, Site], Grant] | None = None,
     ) -> None:
         """`engine` and `admit` as `runtimes.open_engine` takes them.
 

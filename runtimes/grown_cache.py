@@ -18,14 +18,21 @@ class GrownCache(ABC):
     """A `runtimes.protocol.Cache` but for how its tokens are kept. Not safe to use from two threads at once."""
 
     def __init__(
-        self, spec: ModelSpec, groups: Sequence[KvGroup], kind: str, context: int, budget: Budget
+        self,
+        spec: ModelSpec,
+        groups: Sequence[KvGroup],
+        kind: str,
+        context: int,
+        budget: Budget,
+        copies: Budget | None = None,
     ) -> None:
-        """`kind` is what KV is kept as, such as int8."""
+        """`kind` is what KV is kept as, such as int8; `copies` is what those in other memory are taken from."""
         self._spec = spec
         self._groups = groups
         self._kind = kind
         self._context = context
         self._budget = budget
+        self._copies = copies if copies is not None else budget
         self._length = 0
         self._capacity = 0
 
@@ -98,12 +105,12 @@ class GrownCache(ABC):
         """See `Cache.share`; a copy, in the host's memory."""
         check_whole(start, stop)
         check_range(start, stop, self._length)
-        self._budget.take(self._bytes(stop - start), f"a copy of {stop - start} tokens")
-        return CopiedSpan(self._budget, start, stop, self._bytes(stop - start), self.export(start, stop))
+        self._copies.take(self._bytes(stop - start), f"a copy of {stop - start} tokens")
+        return CopiedSpan(self._copies, start, stop, self._bytes(stop - start), self.export(start, stop))
 
     def attach(self, span: KvSpan) -> None:
         """See `Cache.attach`; a copy."""
-        if not isinstance(span, CopiedSpan) or span.budget is not self._budget:
+        if not isinstance(span, CopiedSpan) or span.budget is not self._copies:
             raise EngineFailed("the KV belongs to another engine; use the one that shared it")
         self.adopt(span.export())
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.artifact import KvGroup
 from runtimes.budget import Budget
+from runtimes.site import Card
 
 Logits = NDArray[np.float32]
 
@@ -179,6 +180,8 @@ class Engine(Protocol):
     """How keys and values are kept, by group of layers."""
     budget: Budget
     """What all its caches have taken together, and may."""
+    card: Card | None
+    """The GPU whose own memory that is; None where it is the host's."""
     passed_over: str
     """Why `auto` did not take a faster engine that the artifact is for; empty where it did."""
 

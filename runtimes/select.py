@@ -12,6 +12,7 @@ from runtimes.onnxruntime import OnnxRuntimeEngine
 from runtimes.portable import PortableEngine
 from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.protocol import Engine, Grant
+from runtimes.site import Site
 from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.threads import default_threads
 
@@ -30,6 +31,9 @@ class EngineClass(Protocol):
     def kv_type(self, kv: str | None, artifact: Artifact) -> str:
         """See `runtimes.kv_choice.chosen_kv`."""
 
+    def site(self, artifact: Artifact) -> Site:
+        """Where it would put the artifact; raises as opening it does."""
+
 
 # What no device has run is not chosen by itself where something else runs the same.
 _CLASSES: tuple[EngineClass, ...] = (CpuEngine, OnnxRuntimeEngine, TensorRtEngine, PortableEngine, CudaEngine)
@@ -44,7 +48,7 @@ def open_engine(
     context: int | None = None,
     kv_budget: int | None = None,
     kv: str | None = None,
-    admit: Callable[[str, str], Grant] | None = None,
+    admit: Callable[[str, str, Site], Grant] | None = None,
 ) -> Engine:
     """Open the artifact's variant for `engine`; `auto` takes the fastest that can be opened here.
 
@@ -56,8 +60,8 @@ def open_engine(
         kv_budget: bytes that all caches together may take; None is no limit.
         kv: what keys and values are kept as: fp32, fp16, int8 or int4; None is what the artifact has where that was
             settled at export, else the engine's default.
-        admit: asked with the engine's name and its type of KV before anything is loaded; what it grants takes the
-            place of `context` and `kv_budget`, and what it raises is passed on.
+        admit: asked with the engine's name, its type of KV and its site before anything is loaded; what it grants
+            takes the place of `context` and `kv_budget`, and what it raises is passed on.
 
     Raises:
         InvalidArgument, MissingExtra, EngineError, ArtifactError
@@ -74,12 +78,10 @@ def open_engine(
     refusal: MissingExtra | EngineTooOld | GpuMissing | None = None
     for name in names:
         artifact.variant(ENGINES[name].variant)
-        grant = (
-            admit(name, ENGINES[name].kv_type(kv, artifact))
-            if admit
-            else Grant(context or longest, kv_budget)
-        )
+        grant = Grant(context or longest, kv_budget)
         try:
+            if admit is not None:
+                grant = admit(name, ENGINES[name].kv_type(kv, artifact), ENGINES[name].site(artifact))
             opened = ENGINES[name](artifact, threads or default_threads(), grant.context, grant.kv_budget, kv)
         except (MissingExtra, EngineTooOld, GpuMissing) as e:
             # What is not there is passed over; anything else that goes wrong is told.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from edge.artifact import Artifact
@@ -17,6 +18,7 @@ from edge.cache.session import Session
 from edge.errors import InvalidArgument, StorageError
 from edge.memory.plan import Plan
 from edge.memory.pressure import Pressure
+from runtimes.budget import Budget
 from runtimes.protocol import Engine
 
 _log = logging.getLogger("edgewise.cache")
@@ -35,6 +37,9 @@ class ModelCache:
         self.prefix = prefix
         self.store = store
         self.pressure: Pressure | None = None
+        """On the memory that sessions are in."""
+        self.host_pressure: Pressure | None = None
+        """On the host's, where sessions are on a card and the prefix cache is here."""
         self.window: Window | None = None
         """Of new sessions."""
         self._engine = engine
@@ -53,21 +58,27 @@ class ModelCache:
         name, made = artifact.manifest.name, fingerprint(artifact, engine)
         budget = disk_budget(store, disk) if store is not None else 0
         prefix = None
-        if plan.needs.shares_prefixes and (plan.required.prefix_cache or budget):
+        if plan.needs.shares_prefixes and (plan.prefix_cache or budget):
             blocks = DiskStore(store, made, name, budget) if store is not None and budget else None
-            prefix = PrefixCache(made, plan.required.prefix_cache, blocks)
+            prefix = PrefixCache(made, plan.prefix_cache, blocks)
         found = cls(engine, prefix, store, (name, made))
         # Weakly: a model that is dropped is gone at once, not when cycles are next looked for.
         itself = weakref.ref(found)
 
-        def release(nbytes: int) -> int:
-            alive = itself()
-            return alive.release(nbytes) if alive is not None else 0
+        def weakly(give_back: Callable[[ModelCache, int], int]) -> Callable[[int], int]:
+            def given_back(nbytes: int) -> int:
+                alive = itself()
+                return give_back(alive, nbytes) if alive is not None else 0
 
-        found.pressure = Pressure(plan, release)
-        engine.budget.reclaim = release
-        engine.budget.guard = found.pressure.admit
-        found.pressure.watch()
+            return given_back
+
+        if engine.card is None:
+            release = weakly(cls.release)
+            found.pressure = _watch(engine.budget, Pressure(plan, release), release)
+        else:
+            park, forget = weakly(cls.park), weakly(cls.forget)
+            found.pressure = _watch(engine.budget, Pressure(plan, park, card_free=engine.card.free), park)
+            found.host_pressure = _watch(engine.card.copies, Pressure(plan, forget), forget)
         return found
 
     def new_session(self, private: bool = False) -> Session:
@@ -95,7 +106,16 @@ class ModelCache:
         Returns:
             Bytes given back.
         """
-        freed = self.prefix.release(nbytes) if self.prefix is not None else 0
+        freed = self.forget(nbytes)
+        return freed + self.park(nbytes - freed)
+
+    def forget(self, nbytes: int) -> int:
+        """The same from the prefix cache alone: where sessions are on a card, it is all that the host holds."""
+        return self.prefix.release(nbytes) if self.prefix is not None else 0
+
+    def park(self, nbytes: int) -> int:
+        """The same from idle sessions alone."""
+        freed = 0
         for session in list(self._sessions):
             if freed >= nbytes:
                 break
@@ -104,10 +124,18 @@ class ModelCache:
 
     def close(self) -> None:
         """Write to the disk what is wanted there, and give all memory of the prefix cache back."""
-        if self.pressure is not None:
-            self.pressure.close()
+        for pressure in (self.pressure, self.host_pressure):
+            if pressure is not None:
+                pressure.close()
         if self.prefix is not None:
             self.prefix.close()
+
+
+def _watch(budget: Budget, pressure: Pressure, release: Callable[[int], int]) -> Pressure:
+    """Have what is taken from `budget` be admitted by `pressure`, and `release` give back what it lacks."""
+    budget.reclaim, budget.guard = release, pressure.admit
+    pressure.watch()
+    return pressure
 
 
 def open_folder(store: str | Path | None) -> Path | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge.artifact import open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cache.folder import default_folder, disk_budget
 from edge.cli.options import ArtifactPath, BoardName, Size
@@ -124,15 +126,19 @@ def command(
             plan_one(asked, board or THIS, plot, as_json=as_json)
         return
     here = probe() if isinstance(memory, str) else None
-    needs = _needs(source, kv, weights)
-    available = here.available if here is not None else int(memory)
-    plan = make_plan(needs, available, context, sessions, sized(prefix_cache))
+    card = here.gpus[0] if here is not None and here.gpus else None
+    needs = _needs(source, kv, weights, card.free if card is not None else None)
+    available, host = here.available if here is not None else int(memory), None
+    if needs.card is not None:
+        # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
+        available, host = max(1, needs.card), available
+    plan = make_plan(needs, available, context, sessions, sized(prefix_cache), host=host)
     disk = _disk(plan)
     if as_json:
         machine = {} if here is None else {"machine": asdict(here)}
         print_json(plan_report(plan) | {"disk": disk} | machine)
     else:
-        print_table(plan_rows(plan, _place(here)), right=(1,))
+        print_table(plan_rows(plan, _place(here), card=card.name if card is not None else ""), right=(1,))
         click.echo()
         click.echo("\n".join([verdict(plan), *plan_notes(plan)]))
         if disk is not None:
@@ -152,12 +158,17 @@ def _disk(plan: Plan) -> dict[str, Any] | None:
     return {"folder": str(folder), "bytes": disk_budget(folder, "auto")}
 
 
-def _needs(source: Path, kv: str | None, weights: str | None) -> Needs:
+def _needs(source: Path, kv: str | None, weights: str | None, card: int | None) -> Needs:
+    """Of the source; what is for TensorRT goes on a card where one is here, with `card` bytes free."""
     model = read_planned(source)
     kind = None if kv is None else KV_NAMES[kv]
     if model.manifest is not None and model.artifact is not None and weights is None:
         check_stored_kv(model.artifact, model.manifest, model.engine, kv)
-        return Needs.of_artifact(model.manifest, model.engine, kind)
+        needs = Needs.of_artifact(model.manifest, model.engine, kind)
+        if model.engine != "tensorrt":
+            return needs
+        plans = import_module("runtimes.tensorrt.plans")
+        return needs.at(plans.built_site(open_artifact(model.artifact, check_files=False), card))
     weights = weights or "int4"
     engine = engine_for(weights)
     check_kv(kv, engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from edge.memory.plan import Plan
+from edge.memory.plan import Host, Plan, Required
 from edge.memory.suggest import suggestions
 
 _MIB = 1 << 20
@@ -32,7 +32,16 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         "max_context": plan.max_context,
         "suggestions": [s.to_json() for s in ([] if plan.fits else suggestions(plan))],
         "notes": plan_notes(plan),
+        **_host_report(plan.host),
     }
+
+
+def _host_report(host: Host | None) -> dict[str, Any]:
+    """What stays in the host's memory where weights and KV are on a card, which is what all else is about then."""
+    if host is None:
+        return {}
+    required = {**asdict(host.required), "total": host.required.total}
+    return {"host": {"available_bytes": host.available, "required_bytes": required}}
 
 
 def board_text(record: Any) -> str:
@@ -50,10 +59,25 @@ def plan_notes(plan: Plan) -> list[str]:
     return [_SLOW_PREFILL.format(kind=plan.needs.kv_type)]
 
 
-def plan_rows(plan: Plan, place: str, mark: str = "") -> list[tuple[str, ...]]:
-    """What is needed, part by part, beside what there is, which is at `place`; `mark` is for the reserve."""
-    required, spec = plan.required, plan.needs.spec
-    whole = max(1, required.total)
+def plan_rows(plan: Plan, place: str, mark: str = "", card: str = "") -> list[tuple[str, ...]]:
+    """What is needed, part by part, beside what there is, which is at `place`; `mark` is for the reserve.
+
+    Where weights and KV are on the GPU called `card`, its memory comes first.
+    """
+    if plan.host is None:
+        return [("part", "MiB", "", ""), *_rows(plan, plan.required, plan.available, place, mark)]
+    return [
+        ("on the card", "MiB", "", ""),
+        *_rows(plan, plan.required, plan.available, f"free on {card}", mark),
+        ("in the host's memory",),
+        *_rows(plan, plan.host.required, plan.host.available, place, mark),
+    ]
+
+
+def _rows(plan: Plan, required: Required, available: int, place: str, mark: str) -> list[tuple[str, ...]]:
+    spec, whole = plan.needs.spec, max(1, required.total)
+    beside = plan.host is not None and required is plan.host.required
+    calls = "what the card is fed and gives" if beside else "a prefill chunk, logits, rotary tables"
     rows = [
         (
             "weights",
@@ -61,22 +85,24 @@ def plan_rows(plan: Plan, place: str, mark: str = "") -> list[tuple[str, ...]]:
             f"{spec.parameters / 1e6:.0f} M parameters, engine {plan.needs.engine}",
         ),
         ("KV cache", required.kv, _kv_words(plan)),
-        ("workspace", required.workspace, "a prefill chunk, logits, rotary tables"),
+        ("workspace", required.workspace, calls),
         ("runtime", required.runtime, "Python, ONNX Runtime, tokenizer"),
         ("prefix cache", required.prefix_cache, "what was read, for prompts that begin alike"),
         ("reserve", required.reserve, f"left to the system{mark}"),
     ]
     return [
-        ("part", "MiB", "", ""),
         *((name, mib(nbytes), words, _bar(nbytes, whole)) for name, nbytes, words in rows if nbytes),
         ("needed", mib(required.total)),
-        ("there is", mib(plan.available), place),
+        ("there is", mib(available), place),
     ]
 
 
 def _kv_words(plan: Plan) -> str:
     many = f"{plan.sessions} conversations of " if plan.sessions > 1 else ""
-    return f"{many}{plan.context} tokens in {plan.needs.kv_name}, {plan.needs.kv_bytes_per_token} bytes each"
+    held = plan.needs.held(plan.context)
+    bucket = f" in a bucket of {held}" if held != plan.context else ""
+    kind = f"{plan.needs.kv_name}, {plan.needs.kv_bytes_per_token} bytes each"
+    return f"{many}{plan.context} tokens{bucket} in {kind}"
 
 
 def verdict(plan: Plan, *, advice: bool = True) -> str:
@@ -84,8 +110,14 @@ def verdict(plan: Plan, *, advice: bool = True) -> str:
     longest = plan.needs.spec.context
     if plan.fits:
         most = "all that the model takes" if plan.max_context == longest else f"the model takes {longest}"
+        if plan.max_context == plan.needs.longest < longest:
+            most = f"the largest that an engine was built for; the model takes {longest}"
         return f"fits; the largest context that fits is {plan.max_context} tokens ({most})"
-    lines = [f"does not fit: {mib(plan.required.total - plan.available)} MiB are missing"]
+    missing, where = plan.required.total - plan.available, " on the card" if plan.host is not None else ""
+    if plan.host is not None and missing <= 0:
+        missing = plan.host.required.total - plan.host.available
+        return f"does not fit: {mib(missing)} MiB are missing in the host's memory; free some"
+    lines = [f"does not fit: {mib(missing)} MiB are missing{where}"]
     if not advice:
         return lines[0]
     lines += [f"  would fit: {suggestion.text}" for suggestion in suggestions(plan)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from edge.errors import MemoryBudgetError
 from edge.memory.needs import Needs
-from edge.memory.plan import Plan, checked_memory, make_plan
+from edge.memory.plan import Plan, Required, checked_memory, make_plan
 from edge.memory.probe import available_bytes
-from edge.memory.size import parse_size
+from edge.memory.size import parse_size, size_text
 from edge.memory.suggest import suggestions
 from edge.memory.usage import resident
 
@@ -17,13 +19,19 @@ _IMPORTED = 32 * _MIB
 def admit(
     needs: Needs, memory: int | str, context: int | None, sessions: int, prefix_cache: int | str = "auto"
 ) -> Plan:
-    """The plan of a load; `memory` and `prefix_cache` as `edge.load` takes them.
+    """The plan of a load; `memory` and `prefix_cache` as `edge.load` takes them. On a card `memory` is of the card's.
 
     Raises:
         InvalidArgument: a value out of range.
         MemoryBudgetError: it does not fit; nothing was loaded.
     """
-    plan = make_plan(needs, _allowed(memory), context, sessions, sized(prefix_cache))
+    # What the imports took is here already: the plan counts it, what is available does not. Mapped files are available.
+    system = available_bytes() + min(resident().anonymous, _IMPORTED)
+    card = needs.card
+    # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
+    there = system if card is None else max(1, card)
+    host = None if card is None else system
+    plan = make_plan(needs, _allowed(memory, there), context, sessions, sized(prefix_cache), host=host)
     check(plan)
     return plan
 
@@ -43,15 +51,33 @@ def check(plan: Plan) -> None:
     """Raises MemoryBudgetError where the plan does not fit, with its numbers and what would."""
     if plan.fits:
         return
-    r = plan.required
     what = f"{plan.sessions} conversations" if plan.sessions > 1 else "a conversation"
-    prefix = f"prefix cache {_mib(r.prefix_cache)}, " if r.prefix_cache else ""
-    would = "; ".join(s.text for s in suggestions(plan)) or "free memory, or take a smaller model"
-    raise MemoryBudgetError(
-        f"{what} of {plan.context} tokens needs {_mib(r.total)} MiB (weights {_mib(r.weights)}, "
-        f"KV {_mib(r.kv)}, workspace {_mib(r.workspace)}, runtime {_mib(r.runtime)}, {prefix}"
-        f"reserve {_mib(r.reserve)}) and there are {plan.available // _MIB}; what would fit: {would}"
-    )
+    what = f"{what} of {plan.context} tokens needs"
+    if plan.host is not None and plan.required.total <= plan.available:
+        raise MemoryBudgetError(
+            f"beside the GPU's memory {what} {_parts(plan.host.required)} of the computer's, and there are "
+            f"{plan.host.available // _MIB}; close other programs, or ask for a smaller prefix cache"
+        )
+    would = "; ".join(s.text for s in suggestions(plan))
+    if plan.host is None:
+        there, else_ = f"there are {plan.available // _MIB}", "free memory, or take a smaller model"
+    else:
+        free, card = size_text(plan.available), plan.needs.card or 0
+        there = (
+            f"the GPU has {free} free"
+            if plan.available >= card
+            else f"{free} of the GPU's memory are allowed"
+        )
+        else_ = "close other programs that use the GPU, build for a smaller context, or take a smaller model"
+    raise MemoryBudgetError(f"{what} {_parts(plan.required)} and {there}; what would fit: {would or else_}")
+
+
+def _parts(required: Required) -> str:
+    """How much it is in all, and of what; what is not needed is left out."""
+    names = ("weights", "KV", "workspace", "runtime", "prefix cache", "reserve")
+    sizes = asdict(required).values()
+    parts = ", ".join(f"{name} {_mib(nbytes)}" for name, nbytes in zip(names, sizes, strict=True) if nbytes)
+    return f"{_mib(required.total)} MiB ({parts})"
 
 
 def _mib(nbytes: int) -> str:
@@ -59,10 +85,8 @@ def _mib(nbytes: int) -> str:
     return str(-(-nbytes // _MIB))
 
 
-def _allowed(memory: int | str) -> int:
-    """Bytes for all of the plan: no more than there are, whatever the user allows."""
-    # What the imports took is here already: the plan counts it, what is available does not. Mapped files are available.
-    there = available_bytes() + min(resident().anonymous, _IMPORTED)
+def _allowed(memory: int | str, there: int) -> int:
+    """Bytes for all of the plan: no more than are there, whatever the user allows."""
     if isinstance(memory, str):
         return there if memory.lower() == "auto" else min(parse_size(memory), there)
     return min(checked_memory(memory), there)

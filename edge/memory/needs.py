@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, planned_kv, stored_kv_type
 from edge.artifact.pages import KV_NAMES
+
+if TYPE_CHECKING:
+    from runtimes.site import Site
 
 CHUNK = 128
 """Tokens of a prefill call; a test holds it to the engines' own."""
@@ -32,6 +36,14 @@ class Needs:
     groups: tuple[KvGroup, ...]
     read: int = 0
     """Of the weights as they are stored, what one decoded token reads."""
+    buckets: tuple[int, ...] = ()
+    """Tokens that a cache can have room for; none where it has as many as are asked for."""
+    staged: int = 0
+    """What calls are fed and give, as far as the engine says so, where weights and KV are."""
+    pinned: int = 0
+    """The same in the host's memory, where that is another."""
+    card: int | None = None
+    """What is free of a GPU's own memory, where weights and KV are; None where they are in the host's."""
 
     @classmethod
     def of(
@@ -84,6 +96,22 @@ class Needs:
         """The same with KV of another type."""
         return replace(self, groups=kv_groups(self.spec, self.engine, kind))
 
+    def at(self, site: Site) -> Needs:
+        """The same where the engine has said what it would load, and where."""
+        return replace(
+            self,
+            weights=site.weights or self.weights,
+            buckets=site.buckets,
+            staged=site.staged,
+            pinned=site.pinned,
+            card=site.card,
+        )
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a conversation can have: the model's context, or the largest bucket."""
+        return min(self.spec.context, max(self.buckets, default=self.spec.context))
+
     @property
     def kv_type(self) -> str:
         """What keys and values are kept as."""
@@ -104,19 +132,27 @@ class Needs:
         """Whether what one conversation has read is of use to another: a window has forgotten its beginning."""
         return not any(group.window for group in self.groups)
 
+    def held(self, context: int) -> int:
+        """Tokens that there is room for where `context` are wanted."""
+        return min((each for each in self.buckets if each >= context), default=context)
+
     def kv(self, context: int) -> int:
-        """One conversation of `context` tokens: whole pages, and of a window that forgets no more than it keeps."""
-        return sum(_group_bytes(group, context, forgets=self.engine == "cpu") for group in self.groups)
+        """One conversation of `context` tokens: whole pages or the whole bucket, and of a window that forgets no more
+        than it keeps."""
+        tokens = self.held(context)
+        return sum(_group_bytes(group, tokens, forgets=self.engine == "cpu") for group in self.groups)
 
     def workspace(self, context: int) -> int:
-        """A prefill chunk in flight, the logits, and the rotary tables as far as `context` reaches."""
+        """A prefill chunk in flight, the logits, the rotary tables as far as `context` or its bucket reaches, and what
+        the engine said."""
         spec = self.spec
         widths = (
             4 * spec.hidden_size
             + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
             + 2 * spec.intermediate_size
         )
-        return 4 * (CHUNK * widths + 2 * spec.vocab_size + context * spec.head_dim)
+        activations = 4 * (CHUNK * widths + 2 * spec.vocab_size + self.held(context) * spec.head_dim)
+        return activations + self.staged
 
     @property
     def runtime(self) -> int:
@@ -130,7 +166,7 @@ def largest_context(needs: Needs, free: int, sessions: int) -> int:
     def fits(context: int) -> bool:
         return sessions * needs.kv(context) + needs.workspace(context) <= free
 
-    low, high = 0, needs.spec.context
+    low, high = 0, needs.longest
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

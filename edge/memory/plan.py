@@ -20,12 +20,12 @@ LEAST_CONTEXT = 256
 class Required:
     """Bytes by what they are for."""
 
-    weights: int
-    kv: int
-    workspace: int
-    runtime: int
-    prefix_cache: int
-    reserve: int
+    weights: int = 0
+    kv: int = 0
+    workspace: int = 0
+    runtime: int = 0
+    prefix_cache: int = 0
+    reserve: int = 0
 
     @property
     def total(self) -> int:
@@ -34,8 +34,24 @@ class Required:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Host:
+    """What stays in the host's memory where weights and KV are on a card: `required` beside `available`, in bytes."""
+
+    available: int
+    required: Required
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is enough."""
+        return self.required.total <= self.available
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`required` beside `available`, both in bytes, for `sessions` conversations of `context` tokens each."""
+    """`required` beside `available`, both in bytes, for `sessions` conversations of `context` tokens each.
+
+    Where weights and KV are on a card it is the card's memory, and `host` the other.
+    """
 
     needs: Needs
     available: int
@@ -44,15 +60,21 @@ class Plan:
     required: Required
     max_context: int
     """Tokens that each conversation could have; 0 where not even the weights fit."""
+    host: Host | None = None
 
     @property
     def fits(self) -> bool:
         """Whether there is enough."""
-        return self.required.total <= self.available
+        return self.required.total <= self.available and (self.host is None or self.host.fits)
+
+    @property
+    def prefix_cache(self) -> int:
+        """Bytes of the prefix cache, which is in the host's memory."""
+        return (self.host or self).required.prefix_cache
 
     @property
     def kv_budget(self) -> int:
-        """Bytes that all KV may take, the prefix cache's too: what everything else leaves."""
+        """Bytes that all KV may take, the prefix cache's too if it is there: what everything else leaves."""
         return max(0, self.available - self.required.total + self.required.kv + self.required.prefix_cache)
 
 
@@ -63,35 +85,43 @@ def make_plan(
     sessions: int = 1,
     prefix_cache: int | None = None,
     reserve: int | None = None,
+    host: int | None = None,
 ) -> Plan:
     """The plan for `context` tokens, by default as many as fit, and the least that is worth it where none do.
 
     The prefix cache has `prefix_cache` bytes; None gives it one conversation's KV, as far as nothing else wants it.
-    `reserve` bytes are left to the system; None is a twentieth of `available`, from 32 to 512 MiB.
+    `reserve` bytes are left to the system; None is a twentieth of `available`, from 32 to 512 MiB. `available` is of
+    the memory that weights and KV are in, and `host` of the host's where that is another.
 
     Raises:
-        InvalidArgument: `context` is not from 1 to the model's, `sessions` or `available` below 1.
+        InvalidArgument: `context` is not from 1 to what the model or its engines take, `sessions` or `available`
+            below 1.
     """
-    longest = needs.spec.context
+    longest = needs.longest
     if context is not None:
-        context = _whole("context", context, longest, f"this model takes from 1 to {longest} tokens")
+        context = _whole("context", context, longest, _takes(needs))
     sessions = _whole("sessions", sessions, _MOST_SESSIONS, f"give 1 or more, at most {_MOST_SESSIONS}")
     available = checked_memory(available)
     reserve = own_reserve(available) if reserve is None else reserve
     prefix = 0 if prefix_cache is None else checked_bytes("prefix_cache", prefix_cache)
-    most = largest_context(needs, available - needs.weights - needs.runtime - reserve - prefix, sessions)
+    around = Required(runtime=needs.runtime, prefix_cache=prefix)
+    here = around if host is None else Required()
+    most = largest_context(needs, available - needs.weights - here.total - reserve, sessions)
     chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
-    required = Required(
+    conversation = needs.kv(chosen) if prefix_cache is None and needs.shares_prefixes else 0
+    required = replace(
+        here,
         weights=needs.weights,
         kv=sessions * needs.kv(chosen),
         workspace=needs.workspace(chosen),
-        runtime=needs.runtime,
-        prefix_cache=prefix,
         reserve=reserve,
     )
-    if prefix_cache is None and needs.shares_prefixes:
-        left = max(0, available - required.total)
-        required = replace(required, prefix_cache=min(left, needs.kv(chosen), available // _PREFIX_PART))
+    on_host = None
+    if host is None:
+        required = _with_prefix(required, available, conversation)
+    else:
+        own = replace(around, workspace=needs.pinned, reserve=own_reserve(host))
+        on_host = Host(available=host, required=_with_prefix(own, host, conversation))
     return Plan(
         needs=needs,
         available=available,
@@ -99,6 +129,23 @@ def make_plan(
         sessions=sessions,
         required=required,
         max_context=most,
+        host=on_host,
+    )
+
+
+def _with_prefix(required: Required, available: int, conversation: int) -> Required:
+    """With what nothing else wants for the prefix cache, a `conversation` at most; as it is where that is 0."""
+    left = max(0, available - required.total)
+    more = min(left, conversation, available // _PREFIX_PART)
+    return replace(required, prefix_cache=required.prefix_cache + more)
+
+
+def _takes(needs: Needs) -> str:
+    if needs.longest == needs.spec.context:
+        return f"this model takes from 1 to {needs.longest} tokens"
+    return (
+        f"the engines built for it take from 1 to {needs.longest} tokens and the model {needs.spec.context}; build one "
+        "for more with: edge build ARTIFACT --target TARGET --context TOKENS"
     )
 
 

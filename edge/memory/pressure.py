@@ -24,7 +24,10 @@ _MARK_PART = 2
 
 
 class Pressure:
-    """Keeps half of a plan's reserve free with `release`, which gives back so many bytes and returns how many."""
+    """Keeps half of a plan's reserve free with `release`, which gives back so many bytes and returns how many.
+
+    It is the memory of the host that is looked at, or that of a card, of which `card_free` are free.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,18 @@ class Pressure:
         release: Callable[[int], int],
         available: Callable[[], int] | None = None,
         root: Path = Path("/"),
+        *,
+        card_free: Callable[[], int] | None = None,
     ) -> None:
-        self.mark = plan.required.reserve // _MARK_PART
+        required = plan.required if card_free is not None or plan.host is None else plan.host.required
+        self.mark = required.reserve // _MARK_PART
+        self._whose = "the GPU" if card_free is not None else "the system"
         self._token_bytes = max(1, plan.needs.kv_bytes_per_token)
         self._release = release
         self._root = root
-        self._available = available or partial(_left, root)
+        self._available = card_free or available or partial(_left, root)
+        # Nothing that a card holds helps those who wait for the host's memory.
+        self._stalls = card_free is None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -54,15 +63,15 @@ class Pressure:
         if there < nbytes + self.mark:
             tokens = max(0, there - self.mark) // self._token_bytes
             raise MemoryBudgetError(
-                f"{nbytes / _MIB:.1f} MiB of KV memory are needed and the system has {there / _MIB:.1f} MiB left, of "
-                f"which {self.mark / _MIB:.1f} are its reserve; {tokens} more tokens would fit: shorten the prompt, "
+                f"{nbytes / _MIB:.1f} MiB of KV memory are needed and {self._whose} has {there / _MIB:.1f} MiB left, "
+                f"of which {self.mark / _MIB:.1f} are its reserve; {tokens} more tokens would fit: shorten the prompt, "
                 "or free memory elsewhere"
             )
 
     def relieve(self) -> int:
         """Give memory back where less than the mark is free, or where tasks wait for memory; bytes given back."""
         missing = self.mark - self._available()
-        if missing <= 0 and stalled_percent(self._root) >= _STALLED:
+        if missing <= 0 and self._stalls and stalled_percent(self._root) >= _STALLED:
             missing = _STALLED_RELEASE
         return self._release(missing) if missing > 0 else 0
 

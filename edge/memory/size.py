@@ -10,6 +10,11 @@ _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(i?))?B?", re.I
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
+def size_text(nbytes: int) -> str:
+    """As it is told what there is: `5.1 GiB`, or below one `812 MiB`; rounded down."""
+    return f"{nbytes * 10 // 2**30 / 10:.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes >> 20} MiB"
+
+
 def parse_size(text: str) -> int:
     """Bytes of `6GiB`, `6G` (both 1024³), `6GB` (1000³) or `6442450944`.
 

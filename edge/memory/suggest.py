@@ -69,6 +69,8 @@ def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
 
 
 def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    if plan.needs.buckets or plan.needs.card is not None:
+        return  # engines are built of the weights that there are, and only they are on a card
     for weights in reversed(WEIGHTS):
         nbytes = weight_bytes(plan.needs.spec, weights)
         kv = plan.needs.kv_type if engine_for(weights) == plan.needs.engine else None
@@ -87,7 +89,7 @@ def _sessions(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
 
 def _context(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     most = plan.max_context
-    if min(LEAST_CONTEXT, plan.needs.spec.context) <= most < plan.context:
+    if min(LEAST_CONTEXT, plan.needs.longest) <= most < plan.context:
         yield most, _plan(plan, context=most)
 
 
@@ -100,8 +102,9 @@ def _plan(
         plan.available,
         context or plan.context,
         sessions or plan.sessions,
-        plan.required.prefix_cache,
+        plan.prefix_cache,
         plan.required.reserve,
+        plan.host.available if plan.host is not None else None,
     )
 
 

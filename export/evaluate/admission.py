@@ -10,20 +10,22 @@ from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from export.evaluate.log_probabilities import CHUNK
 from runtimes.protocol import Grant
+from runtimes.site import Site
 
 # A layer of the reference as arrays and in its session; log-probabilities of both models, what is between them.
 _COPIES_OF_LAYER, _FLOAT64_ROWS = 2, 4
 
 
-def admission(artifact: Artifact, tokens: int) -> Callable[[str, str], Grant]:
+def admission(artifact: Artifact, tokens: int) -> Callable[[str, str, Site], Grant]:
     """What `runtimes.open_engine` asks before it loads anything, for one sequence of `tokens` at a time.
 
     It raises MemoryBudgetError where that and the reference need more memory than there is.
     """
 
-    def grant(engine: str, kv: str) -> Grant:
-        needs = Needs.of_artifact(artifact.manifest, engine, kv)
-        needs = replace(needs, weights=needs.weights + reference_bytes(artifact.spec))
+    def grant(engine: str, kv: str, site: Site) -> Grant:
+        needs = Needs.of_artifact(artifact.manifest, engine, kv).at(site)
+        if needs.card is None:
+            needs = replace(needs, weights=needs.weights + reference_bytes(artifact.spec))
         plan = admit(needs, "auto", tokens, 1, prefix_cache=0)
         return Grant(plan.context, plan.kv_budget)
 

@@ -24,6 +24,7 @@ from runtimes.onnxruntime.session import (
     session_options,
 )
 from runtimes.protocol import Cache, CancelToken, Logits, Step
+from runtimes.site import HOST, Card, Site
 from runtimes.step_checks import check_steps
 
 CHUNK = 128
@@ -36,6 +37,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     passed_over = ""
+    card: Card | None = None
     variant = name
     """The engine whose variants of an artifact it runs."""
     kv_types: tuple[str, ...] = tuple(STATIC_KV_BITS)
@@ -90,6 +92,11 @@ class OnnxRuntimeEngine:
         cache = (1, spec.kv_heads, None, static_kv_width(self.kv[0].type, spec.head_dim))
         past = {f"past.{layer}.{kind}": cache for layer in range(spec.layers) for kind in ("key", "value")}
         return {"seqlens_k": (1,), "total_sequence_length": (1,), **past}
+
+    @classmethod
+    def site(cls, artifact: Artifact) -> Site:
+        """See `runtimes.select.EngineClass.site`."""
+        return HOST
 
     @classmethod
     def kv_type(cls, kv: str | None, artifact: Artifact) -> str:

@@ -6,7 +6,7 @@ that attention would be computed on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from runtimes.onnxruntime.session import onnxruntime, open_session, run_bound, s
 from runtimes.portable.engine import CHUNK, chosen_form, inputs
 from runtimes.portable.providers import CUDA, check_got, check_listed, refuse_fallback
 from runtimes.protocol import CancelToken, Logits
+from runtimes.site import Site
 from runtimes.tensorrt.bindings import LOGITS, Binding, Interface
 from runtimes.tensorrt.buckets import ladder
 from runtimes.tensorrt.chunks import Profile
@@ -58,9 +59,22 @@ class CudaEngine(StaticEngine):
         super().__init__(artifact, interface, device, threads, context, kv_budget)
         self.isa = sm_name(cuda.sm)
 
+    @classmethod
+    def site(cls, artifact: Artifact) -> Site:
+        """See `runtimes.select.EngineClass.site`; as on CPUs the last bucket is the context."""
+        cuda = cls._cuda(onnxruntime())
+        try:
+            return Site(card=cuda.own_free())
+        finally:
+            cuda.close()
+
     def _gpu(self, ort: Any, options: Any) -> Cuda:
-        check_listed(ort)
         refuse_fallback(options)
+        return self._cuda(ort)
+
+    @classmethod
+    def _cuda(cls, ort: Any) -> Cuda:
+        check_listed(ort)
         return Cuda()
 
     def _check(self, session: Any, ort: Any) -> None:
@@ -82,6 +96,10 @@ class OrtCudaDevice:
         self.cuda = cuda
         self.session = session
         self.options = ort.RunOptions()
+
+    def card_free(self) -> int | None:
+        """See `Device.card_free`."""
+        return self.cuda.own_free()
 
     def allocate(self, nbytes: int) -> Memory:
         """See `Device.allocate`."""
@@ -113,7 +131,13 @@ class _OrtCudaRunner:
     def __init__(self, device: OrtCudaDevice, memory: Mapping[str, Memory]) -> None:
         self._device, self._memory = device, memory
 
-    def run(self, feeds: Feeds, table: Mapping[str, Binding], cancel: CancelToken | None) -> Logits:
+    def run(
+        self,
+        feeds: Feeds,
+        table: Mapping[str, Binding],
+        cancel: CancelToken | None,
+        behind: Callable[[], None],
+    ) -> Logits:
         """See `Runner.run`."""
         device = self._device
         binding = device.session.io_binding()
@@ -128,5 +152,6 @@ class _OrtCudaRunner:
         # ONNX Runtime has a stream of its own.
         device.cuda.synchronize()
         run_bound(device.session, binding, device.options, cancel)
+        behind()
         logits: Logits = binding.get_outputs()[0].numpy()
         return logits

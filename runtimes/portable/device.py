@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class HostDevice:
         self._session = session
         self._options = ort.RunOptions()
 
+    def card_free(self) -> int | None:
+        """See `Device.card_free`."""
+        return None
+
     def allocate(self, nbytes: int) -> Memory:
         """See `Device.allocate`."""
         return HostMemory(nbytes)
@@ -102,7 +106,13 @@ class _HostRunner:
         self._binding = session.io_binding()
         self._bound: dict[str, tuple[int, ...]] = {}
 
-    def run(self, feeds: Feeds, table: Mapping[str, Binding], cancel: CancelToken | None) -> Logits:
+    def run(
+        self,
+        feeds: Feeds,
+        table: Mapping[str, Binding],
+        cancel: CancelToken | None,
+        behind: Callable[[], None],
+    ) -> Logits:
         """See `Runner.run`."""
         for name, array in feeds.items():
             assert (array.shape, array.dtype) == (table[name].shape, table[name].dtype)
@@ -112,6 +122,7 @@ class _HostRunner:
                 self._bind(binding)
         self._binding.bind_output(LOGITS, "cpu")
         run_bound(self._session, self._binding, self._options, cancel)
+        behind()
         # ONNX Runtime gives outputs in the order in which they were bound first.
         names = [name for name in self._order if table[name].output]
         logits: NDArray[np.float32] = self._binding.get_outputs()[names.index(LOGITS)].numpy()

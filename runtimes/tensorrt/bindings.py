@@ -64,6 +64,12 @@ class Interface:
         """A token's keys, or values, of one KV head of one layer."""
         return self.spec.head_dim * self.kv_dtype.itemsize
 
+    def new_rows(self, tokens: int) -> int:
+        """Bytes of what a call of `tokens` returns for the runtime to write into the cache: none in place."""
+        return (
+            0 if self.form.in_place else 2 * self.spec.layers * self.spec.kv_heads * tokens * self.row_bytes
+        )
+
     def table(self, tokens: int, capacity: int, wanted: int) -> dict[str, Binding]:
         """What a call of `tokens` with logits at `wanted` of them binds, on a cache of `capacity`."""
         spec, form = self.spec, self.form

@@ -33,8 +33,9 @@ class StaticCache(GrownCache):
         capacities: Sequence[int],
         context: int,
         budget: Budget,
+        copies: Budget,
     ) -> None:
-        super().__init__(interface.spec, groups, interface.kv_type, context, budget)
+        super().__init__(interface.spec, groups, interface.kv_type, context, budget, copies)
         self._interface = interface
         self._device = device
         self._capacities = capacities
@@ -69,7 +70,13 @@ class StaticCache(GrownCache):
         """See `Cache.fork`."""
         check_range(0, length, self._length)
         other = StaticCache(
-            self._interface, self._groups, self._device, self._capacities, self._context, self._budget
+            self._interface,
+            self._groups,
+            self._device,
+            self._capacities,
+            self._context,
+            self._budget,
+            self._copies,
         )
         other.reserve(length)
         if length:

@@ -6,6 +6,7 @@ Unverified on device: written against the package's documented calls, tried with
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,8 @@ class Cuda:
             GpuMissing: there is no such GPU, or no driver for it.
         """
         self._rt = runtime if runtime is not None else _runtime()
+        # What another thread asks for while a graph is captured would be in the graph.
+        self._asking = threading.RLock()
         count = self._count()
         if not 0 <= number < count:
             raise GpuMissing(f"there is no GPU {number}: CUDA sees {count}; nvidia-smi lists them")
@@ -48,6 +51,10 @@ class Cuda:
         """Bytes of its memory that nobody has."""
         free, _ = self._do("cudaMemGetInfo")
         return int(free)
+
+    def own_free(self) -> int | None:
+        """The same where its memory is its own; None where it is the host's, of which CUDA does not know."""
+        return None if self.unified else self.free_bytes()
 
     def allocate(self, nbytes: int) -> CudaMemory:
         """Memory of zeros.
@@ -107,14 +114,15 @@ class Cuda:
             EngineFailed: some of it cannot be in a graph.
         """
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._do("cudaStreamBeginCapture", self.stream, mode)
-        try:
-            work()
-        except BaseException:
-            # The stream is of no use until its capture has ended.
-            self._rt.cudaStreamEndCapture(self.stream)
-            raise
-        graph = self._do("cudaStreamEndCapture", self.stream)
+        with self._asking:
+            self._do("cudaStreamBeginCapture", self.stream, mode)
+            try:
+                work()
+            except BaseException:
+                # The stream is of no use until its capture has ended.
+                self._rt.cudaStreamEndCapture(self.stream)
+                raise
+            graph = self._do("cudaStreamEndCapture", self.stream)
         try:
             ready = self._do("cudaGraphInstantiate", graph, 0)
         finally:
@@ -162,7 +170,8 @@ class Cuda:
             MemoryBudgetError: it says that there is no memory.
             EngineFailed: it says anything else.
         """
-        error, *results = getattr(self._rt, name)(*arguments)
+        with self._asking:
+            error, *results = getattr(self._rt, name)(*arguments)
         if int(error) == int(self._rt.cudaError_t.cudaErrorMemoryAllocation):
             raise MemoryBudgetError(
                 "the GPU has no memory left; close other programs that use it, or use a shorter context"

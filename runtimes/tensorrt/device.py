@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,8 +40,16 @@ class Rows:
 class Runner(Protocol):
     """A graph for a cache of one size, bound to one sequence's memory."""
 
-    def run(self, feeds: Feeds, table: Mapping[str, Binding], cancel: CancelToken | None) -> Logits:
+    def run(
+        self,
+        feeds: Feeds,
+        table: Mapping[str, Binding],
+        cancel: CancelToken | None,
+        behind: Callable[[], None],
+    ) -> Logits:
         """Run `table`'s call. What it returns is the caller's until the next run.
+
+        What `behind` asks of the device is done behind the call, and need not be done when this returns.
 
         Raises:
             Cancelled: rows behind those held may have been written.
@@ -62,6 +70,9 @@ class Device(Protocol):
     @property
     def loaded(self) -> int:
         """The capacity whose graph is there: with another, weights are loaded anew. 0 where it makes no difference."""
+
+    def card_free(self) -> int | None:
+        """Bytes of its own memory that nobody has; None where its memory is the host's."""
 
     def allocate(self, nbytes: int) -> Memory:
         """Memory of zeros.

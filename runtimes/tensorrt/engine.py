@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.artifact import Artifact
 from edge.errors import EngineError
+from runtimes.site import Site
 from runtimes.tensorrt import library
-from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.form import FORMS
 from runtimes.tensorrt.header import sm_name
-from runtimes.tensorrt.plans import found_plans
+from runtimes.tensorrt.plans import Plan, found_plans, site_of
 from runtimes.tensorrt.static_engine import StaticEngine
 from runtimes.tensorrt.trt_device import TensorRtDevice
 
@@ -41,14 +41,12 @@ class TensorRtEngine(StaticEngine):
         modules = library.modules()
         cuda = _gpu()
         try:
-            versions = {flavour: str(module.__version__) for flavour, module in modules.items()}
-            flavour, plans = next(iter(found_plans(artifact, cuda.sm, versions).items()))
+            flavour, plans = _chosen(artifact, modules, cuda)
             if plans[0].kv != kind:
                 raise EngineError(
                     f"{plans[0].path} keeps KV as {plans[0].kv}, and edge.json says {kind}; build it again"
                 )
-            form = next(form for form in FORMS if form.name == plans[0].form)
-            interface = Interface(artifact.spec, form, kind)
+            interface = plans[0].interface(artifact.spec)
             device = TensorRtDevice(modules[flavour], cuda, plans, interface)
             # Found out now, not with the first question.
             device.load(device.capacities[0])
@@ -57,6 +55,23 @@ class TensorRtEngine(StaticEngine):
             raise
         super().__init__(artifact, interface, device, threads, context, kv_budget)
         self.isa = sm_name(cuda.sm)
+
+    @classmethod
+    def site(cls, artifact: Artifact) -> Site:
+        """See `runtimes.select.EngineClass.site`."""
+        modules = library.modules()
+        cuda = _gpu()
+        try:
+            _, plans = _chosen(artifact, modules, cuda)
+            return site_of(artifact.spec, plans, cuda.own_free())
+        finally:
+            cuda.close()
+
+
+def _chosen(artifact: Artifact, modules: Mapping[str, Any], cuda: Cuda) -> tuple[str, Sequence[Plan]]:
+    """The flavour of TensorRT to run, and the plans that it runs here."""
+    versions = {flavour: str(module.__version__) for flavour, module in modules.items()}
+    return next(iter(found_plans(artifact, cuda.sm, versions).items()))
 
 
 def _gpu() -> Any:

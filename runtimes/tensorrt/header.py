@@ -41,6 +41,8 @@ TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt_rtx"
 """The flavours, named after their Python modules."""
 TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 
+KV_TYPES = ("float16", "int8")
+"""What the cache of an engine may hold."""
 _FIXED = struct.Struct("<8sII32s")
 _CHUNK = 4 << 20
 _KINDS: dict[str, Callable[[Any], bool]] = {
@@ -238,7 +240,7 @@ def _parsed(text: bytes, path: Path) -> EngineHeader:
         raise wrong
     if not all(_KINDS[kind](data[name]) for name, kind in kinds.items()):
         raise wrong
-    if not all(re.fullmatch(r"\d{1,3}\.\d", sm) for sm in data["sms"]):
+    if data["kv"] not in KV_TYPES or not all(re.fullmatch(r"\d{1,3}\.\d", sm) for sm in data["sms"]):
         raise wrong
     shapes = tuple(Shapes(**shape) for shape in data["profiles"])
     return EngineHeader(

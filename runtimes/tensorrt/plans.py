@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.artifact import Artifact
+from edge.artifact import Artifact, ModelSpec
 from edge.errors import EngineError, EngineMismatch
+from runtimes.site import HOST, Site
 from runtimes.tensorrt import library
+from runtimes.tensorrt.bindings import Binding, Interface
 from runtimes.tensorrt.chunks import Profile
-from runtimes.tensorrt.form import form_of
+from runtimes.tensorrt.form import FORMS, form_of
 from runtimes.tensorrt.header import (
     PLAN_OFFSET,
     TENSORRT,
@@ -18,7 +20,9 @@ from runtimes.tensorrt.header import (
     Here,
     artifact_fingerprint,
     engines,
+    is_engine,
     mismatch,
+    read_header,
     rebuild,
     sm_name,
 )
@@ -46,6 +50,10 @@ class Plan:
         """The profile with the fewest tokens, which is the one for a single one where there are two."""
         return min(range(len(self.profiles)), key=lambda i: self.profiles[i].tokens)
 
+    def interface(self, spec: ModelSpec) -> Interface:
+        """What it takes and gives, of the model `spec`."""
+        return Interface(spec, next(form for form in FORMS if form.name == self.form), self.kv)
+
 
 def consistent(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     """Of plans that can run here those of the form that comes first, a capacity each, the smallest first.
@@ -69,6 +77,42 @@ def common(plans: Sequence[Plan]) -> Profile:
     return Profile(min(p.tokens for p in widest), min(p.logits for p in widest))
 
 
+def staged(interface: Interface, plan: Plan) -> list[Binding]:
+    """What the calls of `plan` are fed and what is read of them, at its largest."""
+    tokens = max(profile.tokens for profile in plan.profiles)
+    table = interface.table(tokens, plan.capacity, plan.profiles[plan.prefill].logits)
+    return [binding for binding in table.values() if binding.where in ("fed", "read")]
+
+
+def site_of(spec: ModelSpec, plans: Sequence[Plan], card: int | None) -> Site:
+    """Where `plans`, as `consistent` gives them, put a model; of a card with its own memory `card` bytes are free."""
+    interface = plans[0].interface(spec)
+    fed = max(sum(binding.nbytes for binding in staged(interface, plan)) for plan in plans)
+    return Site(
+        buckets=tuple(plan.capacity for plan in plans),
+        # One is loaded at a time.
+        weights=max(plan.nbytes for plan in plans),
+        staged=fed + interface.new_rows(1) + interface.new_rows(common(plans).tokens),
+        pinned=0 if card is None else fed,
+        card=card,
+    )
+
+
+def built_site(artifact: Artifact, card: int | None) -> Site:
+    """The same for the engines that were built of an artifact, whatever GPU they are for; a guess where none is there.
+
+    Raises:
+        EngineDamaged, EngineMismatch, ArtifactError
+    """
+    names = [entry.path for entry in artifact.manifest.files if is_engine(entry.path)]
+    known, plans = _fingerprints(artifact), []
+    for path in [artifact.file(name) for name in names if (artifact.path / name).exists()]:
+        header = read_header(path)
+        if header.artifact == known.get(header.form):
+            plans.append(_plan(path, header))
+    return site_of(artifact.spec, consistent(plans), card) if plans else replace(HOST, card=card)
+
+
 def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dict[str, tuple[Plan, ...]]:
     """The plans of `artifact` that run here, by flavour: on a GPU of capability `sm`, with `versions` of TensorRT.
 
@@ -77,11 +121,7 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
         EngineError: there are none.
         EngineDamaged, ArtifactError
     """
-    fingerprints = {
-        form_of(variant).name: artifact_fingerprint(artifact, variant)
-        for variant in artifact.manifest.variants
-        if variant.engine == TENSORRT
-    }
+    fingerprints = _fingerprints(artifact)
     fitting: dict[str, list[Plan]] = {}
     refusals: list[str] = []
     for name, header in engines(artifact):
@@ -109,6 +149,15 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
             f"{artifact.path} has no engine for {sm_name(sm)}; build one: {rebuild(artifact.path, sm)}"
         )
     return {flavour: consistent(plans) for flavour, plans in fitting.items()}
+
+
+def _fingerprints(artifact: Artifact) -> dict[str, str]:
+    """What engines of each form were built of."""
+    return {
+        form_of(variant).name: artifact_fingerprint(artifact, variant)
+        for variant in artifact.manifest.variants
+        if variant.engine == TENSORRT
+    }
 
 
 def _plan(path: Path, header: EngineHeader) -> Plan:

@@ -11,6 +11,7 @@ from edge.errors import EngineFailed
 from runtimes.budget import Budget
 from runtimes.kv_choice import chosen_kv
 from runtimes.protocol import Cache, CancelToken, Logits, Step
+from runtimes.site import HOST, Card, Site
 from runtimes.step_checks import check_steps
 from runtimes.tensorrt.bindings import KINDS, LOGITS, Interface
 from runtimes.tensorrt.cache import StaticCache
@@ -43,6 +44,9 @@ class StaticEngine:
         self._device: Device | None = device
         self.context = min(context, max(device.capacities))
         self.budget = Budget(kv_budget)
+        # What is copied out of a card takes none of its memory.
+        on_card = device.card_free() is not None
+        self.card = Card(lambda: device.card_free() or 0, Budget(None)) if on_card else None
         self.version = device.version
         self.threads = threads
         self.weight_bytes = artifact.manifest.weight_bytes
@@ -53,10 +57,18 @@ class StaticEngine:
         """See `runtimes.kv_choice.chosen_kv`."""
         return chosen_kv(kv, artifact, cls.name, cls.variant, cls.kv_types)
 
+    @classmethod
+    def site(cls, artifact: Artifact) -> Site:
+        """The host's memory; the last bucket is the context, so that it has no room beyond that."""
+        return HOST
+
     def new_cache(self) -> Cache:
         """See `Engine.new_cache`."""
         device = self._opened()
-        return StaticCache(self._interface, self.kv, device, device.capacities, self.context, self.budget)
+        copies = self.card.copies if self.card is not None else self.budget
+        return StaticCache(
+            self._interface, self.kv, device, device.capacities, self.context, self.budget, copies
+        )
 
     def run(self, steps: Sequence[Step], cancel: CancelToken | None = None) -> list[Logits]:
         """See `Engine.run`. Sequences run one behind the other: a graph takes one cache."""
@@ -128,10 +140,13 @@ class StaticEngine:
         given = feeds(self._interface, tokens, cache.length, cache.capacity, chunk.positions)
         table = self._interface.table(len(tokens), cache.capacity, max(1, len(chunk.positions)))
         decode = len(tokens) == 1
-        logits = self._runner(cache, decode).run(given, table, cancel)
+
+        def behind() -> None:
+            if not self._interface.form.in_place:
+                self._write_rows(cache, decode, len(tokens))
+
+        logits = self._runner(cache, decode).run(given, table, cancel, behind)
         assert logits.shape == table[LOGITS].shape
-        if not self._interface.form.in_place:
-            self._write_rows(cache, decode, len(tokens))
         cache.advance(len(tokens))
         return logits
 

@@ -7,7 +7,7 @@ a stand-in for them.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge.errors import Cancelled, EngineFailed, MemoryBudgetError
@@ -17,7 +17,7 @@ from runtimes.tensorrt.cuda import Cuda, CudaGraph, address
 from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
 from runtimes.tensorrt.feeds import Feeds
 from runtimes.tensorrt.jit_cache import JitCache
-from runtimes.tensorrt.plans import Plan, common
+from runtimes.tensorrt.plans import Plan, common, staged
 from runtimes.tensorrt.staging import Stage, stage
 
 _DTYPES = {"INT64": "int64", "BOOL": "bool", "HALF": "float16", "FLOAT": "float32", "INT8": "int8"}
@@ -29,8 +29,8 @@ class Loaded:
     def __init__(self, trt: Any, runtime: Any, cuda: Cuda, plan: Plan, interface: Interface) -> None:
         """Raises EngineFailed, ArtifactCorrupt, MemoryBudgetError."""
         self.plan = plan
-        free = cuda.free_bytes()
-        if plan.nbytes > free:
+        free = cuda.own_free()
+        if free is not None and plan.nbytes > free:
             raise MemoryBudgetError(
                 f"{plan.path} takes {plan.nbytes / 2**20:.0f} MiB, and the GPU has {free / 2**20:.0f} MiB; "
                 "close other programs that use it, or build for a smaller context"
@@ -45,7 +45,7 @@ class Loaded:
             raise EngineFailed(
                 f"TensorRT {trt.__version__} does not take {plan.path}; its messages say why. Build it again"
             )
-        prefill, decode = (plan.profiles[i] for i in (plan.prefill, plan.decode))
+        prefill = plan.profiles[plan.prefill]
         # What one call has by number is free in an engine for prefill.
         check_table(
             interface.table(prefill.tokens, plan.capacity, prefill.logits),
@@ -59,12 +59,10 @@ class Loaded:
             if context is None or not context.set_optimization_profile_async(number, cuda.stream):
                 raise MemoryBudgetError(f"the GPU has no memory to run {plan.path}; use a shorter context")
             self.contexts[is_decode] = context
-        table = interface.table(max(prefill.tokens, decode.tokens), plan.capacity, prefill.logits)
         self.stages: dict[str, Stage] = {}
         try:
-            for name, binding in table.items():
-                if binding.where in ("fed", "read"):
-                    self.stages[name] = stage(cuda, binding.nbytes)
+            for binding in staged(interface, plan):
+                self.stages[binding.name] = stage(cuda, binding.nbytes)
         except BaseException:
             self.free()
             raise
@@ -97,6 +95,10 @@ class TensorRtDevice:
     def loaded(self) -> int:
         """See `Device.loaded`."""
         return self._loaded.plan.capacity if self._loaded is not None else 0
+
+    def card_free(self) -> int | None:
+        """See `Device.card_free`."""
+        return self._cuda.own_free()
 
     def allocate(self, nbytes: int) -> Memory:
         """See `Device.allocate`."""
@@ -152,12 +154,18 @@ class _TensorRtRunner:
         # What the graph was captured of: another engine has other addresses.
         self._of: Loaded | None = None
 
-    def run(self, feeds: Feeds, table: Mapping[str, Binding], cancel: CancelToken | None) -> Logits:
+    def run(
+        self,
+        feeds: Feeds,
+        table: Mapping[str, Binding],
+        cancel: CancelToken | None,
+        behind: Callable[[], None],
+    ) -> Logits:
         """See `Runner.run`. What a GPU has begun it ends: a run is cancelled between chunks."""
         if cancel is not None:
             cancel.on_cancel(lambda: None)
         try:
-            logits = self._run(feeds, table)
+            logits = self._run(feeds, table, behind)
         finally:
             if cancel is not None:
                 cancel.on_cancel(None)
@@ -169,7 +177,7 @@ class _TensorRtRunner:
         if self.__dict__.get("_graph") is not None:
             self._drop()
 
-    def _run(self, feeds: Feeds, table: Mapping[str, Binding]) -> Logits:
+    def _run(self, feeds: Feeds, table: Mapping[str, Binding], behind: Callable[[], None]) -> Logits:
         loaded = self._device.load(self._capacity)
         for name, array in feeds.items():
             binding = table[name]
@@ -183,6 +191,8 @@ class _TensorRtRunner:
             self._graph.launch()
         else:
             self._enqueue(loaded, table)
+        # Asked for while the GPU computes; all of a step is waited for once.
+        behind()
         self._cuda.synchronize()
         self._of = loaded
         binding = table[LOGITS]

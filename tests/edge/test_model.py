@@ -13,6 +13,7 @@ from edge.errors import ArtifactCorrupt, InvalidArgument
 from edge.loading import load
 from edge.memory.probe import available_bytes
 from edge.model import Model
+from runtimes.site import HOST
 from tests.edge.toy_engine import ToyEngine
 from tests.edge.toy_model import toy_model
 
@@ -104,7 +105,7 @@ def test_load_opens_artifact_and_engine(monkeypatch: pytest.MonkeyPatch) -> None
     with load("x.edge", engine="toy", threads=2, context=9, kv="fp16") as model:
         assert model.load_s > 0
         [options] = asked
-        granted = options.pop("admit")("cpu", "float16")
+        granted = options.pop("admit")("cpu", "float16", HOST)
         assert options == {"engine": "toy", "threads": 2, "kv": "fp16"}
         assert granted.context == 9
         assert 0 < granted.kv_budget < available_bytes()

@@ -11,6 +11,7 @@ from edge.artifact import KvGroup
 from edge.errors import Cancelled, ContextExceeded, EngineError, EngineFailed, MemoryBudgetError
 from runtimes.budget import Budget
 from runtimes.protocol import CancelToken, LayerGroup, Logits, Step
+from runtimes.site import Card
 
 BYTES_PER_TOKEN = 16
 _MASK = (1 << 64) - 1
@@ -35,6 +36,7 @@ class ToyEngine:
     variant: str = "toy"
     isa: str = ""
     passed_over: str = ""
+    card: Card | None = None
     threads: int = 1
     kv: tuple[KvGroup, ...] = ()
     weight_bytes: int = 0

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import edge
 from edge.artifact import open_artifact
 from edge.errors import EngineError, EngineFailed, MissingExtra
-from runtimes import open_engine
+from runtimes import ENGINES, open_engine
 from runtimes.portable import providers
 from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.tensorrt.cuda import Cuda
@@ -25,8 +26,14 @@ class OnTheHost(CudaEngine):
     provider = "CPUExecutionProvider"
     place = "cpu"
 
+    fake = FakeCuda()
+
+    @classmethod
+    def _cuda(cls, ort: Any) -> Cuda:
+        return Cuda(runtime=cls.fake)
+
     def _gpu(self, ort: Any, options: Any) -> Cuda:
-        return Cuda(runtime=FakeCuda())
+        return self._cuda(ort)
 
     def _check(self, session: Any, ort: Any) -> None:
         pass
@@ -43,6 +50,24 @@ class TestCuda(EngineConformance):
         )
 
 
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_card_is_admitted_by_its_own_memory(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, unified: bool
+) -> None:
+    monkeypatch.setattr(OnTheHost, "fake", FakeCuda(memory=100 << 20, unified=unified))
+    monkeypatch.setitem(ENGINES, "cuda", OnTheHost)
+    with edge.load(exported, engine="cuda", context=300) as model:
+        plan = model.plan
+        assert plan is not None
+        assert (plan.host is None, model.engine.card is None) == (unified, unified)
+        if not unified:
+            assert plan.available == 100 << 20
+        # The last bucket is the context.
+        cache = model.engine.new_cache()
+        cache.reserve(300)
+        assert cache.nbytes == plan.required.kv
+
+
 @pytest.mark.parametrize(
     ("machine", "match"),
     [("x86_64", r"edgewise\[gpu\]"), ("aarch64", "NVIDIA's index.*Orin"), ("mips", "none for mips")],
@@ -54,6 +79,9 @@ def test_a_build_without_cuda_names_the_one_that_has_it(
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(MissingExtra, match=f"has no CUDAExecutionProvider; .*{match}"):
         open_engine(open_artifact(exported), engine="cuda")
+    # The same where a plan is made first.
+    with pytest.raises(MissingExtra, match="has no CUDAExecutionProvider"):
+        edge.load(exported, engine="cuda")
 
 
 @pytest.mark.parametrize("got", [["CPUExecutionProvider"], []])

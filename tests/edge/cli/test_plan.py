@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench.export_memory import R1_DISTILL_QWEN_1_5B
+from boards.gpu import Gpu
 from edge.cache import folder as folder_module
 from edge.cli import plan as plan_module
 from edge.memory.probe import Memory
 from tests.edge.cli.artifacts import write_windowed
 from tests.edge.cli.conftest import Ended
 from tests.export.small import small_checkpoint
+from tests.runtimes.tensorrt.machine import build
+from tests.runtimes.tensorrt_artifact import write_artifact
 
 Run = Callable[..., Ended]
 GIB = 1 << 30
@@ -158,6 +162,76 @@ def test_this_machine(run_edge: Run, config: Path, monkeypatch: pytest.MonkeyPat
     assert f"there is      6144.0  {where}" in out
     machine = run_edge("plan", config, "--json").json["machine"]
     assert (machine["unified"], machine["zram_free"], machine["gpus"]) == (True, 4 * GIB, [])
+
+
+CARD = f"""\
+on the card              MiB
+weights                  0.0  0 M parameters, engine tensorrt                        █
+KV cache                 0.1  300 tokens in a bucket of 512 in fp16, 256 bytes each  █
+workspace                0.4  a prefill chunk, logits, rotary tables                 █
+reserve                256.0  left to the system                                     {"█" * 40}
+needed                 256.5
+there is              5120.0  free on NVIDIA GeForce RTX 4060
+in the host's memory
+workspace                0.1  what the card is fed and gives                         █
+runtime                 72.3  Python, ONNX Runtime, tokenizer                        ███████████████████████
+prefix cache             0.1  what was read, for prompts that begin alike            █
+reserve                 51.2  left to the system                                     █████████████████
+needed                 123.7
+there is              1024.0  this machine
+
+fits; the largest context that fits is 512 tokens (the largest that an engine was built for; the model takes 2048)
+on the disk: up to 1024.0 MiB of the prefix cache, in /cache
+"""
+
+
+def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Gpu("NVIDIA GeForce RTX 4060", 8 * GIB, 5 * GIB)
+    here = Memory(
+        total=8 * GIB,
+        available=GIB,
+        cgroup_limit=None,
+        swap_free=0,
+        zram_free=0,
+        board="",
+        unified=False,
+        gpus=(card,),
+    )
+    monkeypatch.setattr(plan_module, "probe", lambda: here)
+    artifact = write_artifact(tmp_path)
+    build(artifact, "opset24", (256, 512))
+    assert run_edge("plan", artifact, "--context", "300") == Ended(0, CARD, "")
+    report = run_edge("plan", artifact, "--json").json
+    assert (report["available_bytes"], report["host"]["available_bytes"]) == (5 * GIB, GIB)
+    assert (report["context"], report["max_context"]) == (512, 512)
+    assert report["required_bytes"]["runtime"] == report["host"]["required_bytes"]["kv"] == 0
+    assert report["host"]["required_bytes"]["runtime"] > 0
+    refused = run_edge("plan", artifact, "--context", "600")
+    assert (refused.code, refused.out) == (1, "")
+    assert (
+        "the engines built for it take from 1 to 512 tokens and the model 2048; build one for more"
+        in refused.err
+    )
+    # A model that is not on the card has nothing to do with it.
+    other = run_edge("plan", write_windowed(tmp_path / "windowed.edge"), "--json").json
+    assert "host" not in other
+    assert other["available_bytes"] == GIB
+
+    few = replace(here, available=90 << 20)
+    monkeypatch.setattr(plan_module, "probe", lambda: few)
+    assert (
+        "does not fit: 14.3 MiB are missing in the host's memory; free some" in run_edge("plan", artifact).out
+    )
+    full = replace(here, gpus=(replace(card, free=0),))
+    monkeypatch.setattr(plan_module, "probe", lambda: full)
+    assert "MiB are missing on the card" in run_edge("plan", artifact).out
+
+    # One memory, and the manifest alone: by tokens.
+    report = run_edge("plan", artifact, "--memory", "1GiB", "--json").json
+    assert (report["max_context"], "host" in report) == (512, False)
+    for file in artifact.rglob("*.engine"):
+        file.unlink()
+    assert run_edge("plan", artifact, "--memory", "1GiB", "--json").json["max_context"] == 2048
 
 
 @pytest.mark.parametrize(

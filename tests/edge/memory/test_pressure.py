@@ -74,6 +74,23 @@ def test_a_refusal_has_numbers() -> None:
         Machine(60 * MIB).pressure().admit(100 * MIB)
 
 
+def test_a_card_is_watched_by_itself(tmp_path: Path) -> None:
+    """By its own reserve, whatever waits for the host's memory; and the host's by what is left to it."""
+    plan = make_plan(needs(), 1000 * MIB, host=4000 * MIB)
+    file = tmp_path / "proc/pressure/memory"
+    file.parent.mkdir(parents=True)
+    file.write_text("full avg10=90.00 avg60=0.00 avg300=0.00 total=1\n")
+    machine = Machine(20 * MIB, 500 * MIB)
+    card = Pressure(plan, machine.release, lambda: 0, tmp_path, card_free=lambda: machine.available)
+    assert card.mark == 25 * MIB
+    assert [card.relieve(), card.relieve()] == [5 * MIB, 0]
+    with pytest.raises(
+        MemoryBudgetError, match=r"and the GPU has 520\.0 MiB left, of which 25\.0 are its reserve"
+    ):
+        card.admit(600 * MIB)
+    assert Pressure(plan, machine.release, lambda: 0, tmp_path).mark == 100 * MIB
+
+
 @pytest.mark.parametrize(
     ("available", "stalled", "released"),
     [

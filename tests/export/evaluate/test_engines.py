@@ -111,7 +111,7 @@ def test_with_a_gpu_and_no_engine_for_it(
     def none(*_: object) -> None:
         raise EngineMismatch("no engine for sm_89: run: edge build")
 
-    monkeypatch.setattr(TensorRtEngine, "__init__", none)
+    monkeypatch.setattr(TensorRtEngine, "site", none)
     assert (
         export(source, tmp_path / "a.edge", engine="tensorrt", method="rtn", fidelity=True).fidelity
         is not None

@@ -45,7 +45,7 @@ Work = Callable[[], None]
 
 
 class FakeCuda:
-    """The module. `memory` bytes of it can be taken at once."""
+    """The module. `memory` bytes of the device can be taken at once, less those that `others` have."""
 
     cudaError_t = cudaError_t
     cudaDeviceAttr = cudaDeviceAttr
@@ -58,8 +58,10 @@ class FakeCuda:
         self, sm: str = "8.9", *, unified: bool = False, memory: int = 1 << 30, gpus: int = 1
     ) -> None:
         self.sm, self.unified, self.memory, self.gpus = sm, unified, memory, gpus
+        self.others = 0
         self.capturable = True
         self.held: dict[int, np.ndarray] = {}
+        self.pinned: set[int] = set()
         self.calls: list[str] = []
         self._capture: list[Work] | None = None
         self._graphs: dict[int, list[Work]] = {}
@@ -107,6 +109,9 @@ class FakeCuda:
     def cudaMalloc(self, nbytes: int) -> tuple[Any, ...]:
         if nbytes > self._left():
             return cudaError_t.cudaErrorMemoryAllocation, 0
+        return self._take(nbytes)
+
+    def _take(self, nbytes: int) -> tuple[Any, ...]:
         # No zeros: who wants them asks for them.
         memory = np.full(nbytes + 256, 0xFF, np.uint8)
         address = memory.ctypes.data + -memory.ctypes.data % 256
@@ -117,12 +122,15 @@ class FakeCuda:
         return (cudaError_t(0 if self.held.pop(address, None) is not None else 1),)
 
     def cudaHostAlloc(self, nbytes: int, flags: int) -> tuple[Any, ...]:
-        return self.cudaMalloc(nbytes)
+        error, address = self._take(nbytes)
+        self.pinned.add(address)
+        return error, address
 
     def cudaHostGetDevicePointer(self, host: int, flags: int) -> tuple[Any, ...]:
         return cudaError_t(0), host
 
     def cudaFreeHost(self, host: int) -> tuple[Any, ...]:
+        self.pinned.discard(host)
         return self.cudaFree(host)
 
     def cudaMemsetAsync(self, address: int, value: int, nbytes: int, stream: int) -> tuple[Any, ...]:
@@ -197,4 +205,6 @@ class FakeCuda:
         return len(self._ready)
 
     def _left(self) -> int:
-        return self.memory - sum(memory.nbytes - 256 for memory in self.held.values())
+        # Pinned memory is the host's, which is the device's where there is one.
+        taken = [m.nbytes - 256 for a, m in self.held.items() if self.unified or a not in self.pinned]
+        return max(0, self.memory - self.others - sum(taken))

@@ -115,6 +115,7 @@ def test_any_other_file_is_none(tmp_path: Path, rubbish: bytes) -> None:
         {"profiles": ()},
         {"profiles": ({"tokens": 1},)},
         {"platform": ""},
+        {"kv": "float8"},
         {"plan_bytes": -1},
     ],
 )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge.artifact import Artifact, open_artifact
+from edge.artifact import open_artifact
 from edge.errors import (
     ArtifactCorrupt,
     EngineError,
@@ -23,104 +20,17 @@ from edge.errors import (
     MissingExtra,
     TensorRTMissing,
 )
-from export.tensorrt.installed import this_platform
 from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
-from runtimes.tensorrt import engine as engine_module
 from runtimes.tensorrt import jit_cache, library
-from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.engine import TensorRtEngine
-from runtimes.tensorrt.form import FORMS
-from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
 from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, FakeTensorRtRtx, plan_bytes
-from tests.runtimes.tensorrt_artifact import HALF, needs_operators
-
-CAPACITIES = (256, 512, 2048)
-
-
-@dataclass
-class Machine:
-    """A computer with a GPU, and an artifact with engines for it."""
-
-    artifact: Artifact
-    cuda: FakeCuda = field(default_factory=FakeCuda)
-    form: str = "opset24"
-    kind: type[FakeTensorRT] = FakeTensorRT
-    trt: FakeTensorRT = field(init=False)
-
-    def __post_init__(self) -> None:
-        form = next(form for form in FORMS if form.name == self.form)
-        self.trt = self.kind(self.cuda, Interface(self.artifact.spec, form, "float16"))
-
-    def open(self, context: int | None = None, kv_budget: int | None = None) -> TensorRtEngine:
-        return TensorRtEngine(self.artifact, 1, context or self.artifact.spec.context, kv_budget)
-
-
-def build(path: Path, form: str, capacities: tuple[int, ...] = CAPACITIES, **changes: Any) -> Artifact:
-    """Engines of the stand-in in an artifact, and in its manifest."""
-    artifact = open_artifact(path)
-    variant = next(v for v in artifact.manifest.variants if v.dialect == f"portable-{form}")
-    manifest = json.loads((path / "edge.json").read_text())
-    for capacity in capacities:
-        plan = plan_bytes(path / variant.model, capacity)
-        header = EngineHeader(
-            flavour="tensorrt",
-            version=FakeTensorRT.__version__,
-            sms=("8.9",),
-            platform=this_platform(),
-            artifact=artifact_fingerprint(artifact, variant),
-            form=form,
-            capacity=capacity,
-            profiles=(Shapes(128, 8), Shapes(1, 1)),
-            weights=("int4",),
-            kv="float16",
-            plan_bytes=len(plan),
-            plan_sha256=hashlib.sha256(plan).hexdigest(),
-        )
-        header = replace(header, **changes)
-        name = f"tensorrt/engines/sm89/{form}-{capacity}.engine"
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        data = header.dumps() + plan
-        (path / name).write_bytes(data)
-        entry = {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        manifest["files"] = [*(each for each in manifest["files"] if each["path"] != name), entry]
-    (path / "edge.json").write_text(json.dumps(manifest))
-    return open_artifact(path)
-
-
-Built = Callable[..., Machine]
-
-
-@pytest.fixture
-def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
-    """A machine whose modules are the stand-ins."""
-
-    def make(
-        form: str = "opset24",
-        cuda: FakeCuda | None = None,
-        kind: type[FakeTensorRT] = FakeTensorRT,
-        **changes: Any,
-    ) -> Machine:
-        needs_operators(form, exported)
-        path = tmp_path / "m.edge"
-        path.mkdir()
-        for source in exported.rglob("*"):
-            target = path / source.relative_to(exported)
-            if source.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                target.write_bytes(source.read_bytes())
-        found = Machine(build(path, form, **changes), cuda or FakeCuda(), form, kind)
-        monkeypatch.setattr(library, "modules", lambda: {"tensorrt": found.trt})
-        monkeypatch.setattr(engine_module, "_gpu", lambda: Cuda(runtime=found.cuda))
-        return found
-
-    return make
+from tests.runtimes.tensorrt.fake_trt import FakeTensorRtRtx
+from tests.runtimes.tensorrt.machine import Built
+from tests.runtimes.tensorrt_artifact import HALF
 
 
 class TestDiscreteInPlace(EngineConformance):
