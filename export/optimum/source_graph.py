@@ -73,11 +73,6 @@ class SourceGraph:
         """The main graph."""
         return self.model.graph
 
-    @property
-    def opset(self) -> int:
-        """The version of ONNX's own operators."""
-        return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-
     def nbytes(self, name: str) -> int:
         """Bytes of an initializer."""
         tensor = self.initializers[name]
