@@ -12,7 +12,7 @@ import click
 
 from edge.cli.extra import needs_exporter
 from edge.cli.output import count, print_json, print_table, seconds, size
-from edge.cli.progress import ByteBar
+from edge.cli.progress import PartBar
 from edge.errors import InvalidArgument
 
 # Options of `edge export` that have no meaning for graphs of optimum, by what they are when they are not given.
@@ -51,7 +51,7 @@ def export_via_optimum(
         raise InvalidArgument(
             f"--engine {given['engine']} does not run the graphs that optimum makes; leave it out: onnxruntime does"
         )
-    with ByteBar("export", 0, quiet=quiet) as bar, needs_exporter("export --via optimum"):
+    with PartBar("export", quiet=quiet) as bar, needs_exporter("export --via optimum"):
         report = import_module("export.optimum.pipeline").export_graphs(
             source,
             out,
