@@ -108,7 +108,9 @@ def _checked(graph: GraphEntry, feeds: Mapping[str, Any]) -> dict[str, Array]:
         wrong = [f"lacks {_listed(missing)}"] if missing else []
         wrong += [f"has no input {', '.join(unknown)}"] if unknown else []
         raise InvalidArgument(f"graph {graph.name} {' and '.join(wrong)}; it takes {', '.join(names)}")
-    return {tensor.name: _fitting(graph, tensor, feeds[tensor.name]) for tensor in graph.inputs}
+    arrays = {tensor.name: _fitting(graph, tensor, feeds[tensor.name]) for tensor in graph.inputs}
+    _check_sizes(graph, arrays)
+    return arrays
 
 
 def _fitting(graph: GraphEntry, tensor: GraphTensor, value: Any) -> Array:
@@ -127,6 +129,19 @@ def _fitting(graph: GraphEntry, tensor: GraphTensor, value: Any) -> Array:
     if not fits:
         raise InvalidArgument(f"{where} has shape {list(array.shape)}, {takes}")
     return np.asarray(array, order="C")
+
+
+def _check_sizes(graph: GraphEntry, arrays: Mapping[str, Array]) -> None:
+    """Sizes of one name are one number: the engine itself may compute something of others."""
+    known: dict[str, tuple[int, str]] = {}
+    for tensor in graph.inputs:
+        for name, size in zip(tensor.shape, arrays[tensor.name].shape, strict=True):
+            if isinstance(name, str) and known.setdefault(name, (size, tensor.name))[0] != size:
+                before, other = known[name]
+                raise InvalidArgument(
+                    f"graph {graph.name}: {tensor.name} has shape {list(arrays[tensor.name].shape)}, the graph takes "
+                    f"{_form(tensor)}, and {name} is {before} in {other}; give both the same"
+                )
 
 
 def _converted(value: Any, wanted: np.dtype[Any]) -> Array:

@@ -114,9 +114,19 @@ def test_a_graph_alone_needs_no_name(artifact: Path) -> None:
         assert loaded.run({"x": [[1, 2, 3, 4]]}, outputs="y")["y"].tolist() == [[1, 4, 9, 16]]
 
 
+def test_sizes_of_one_name_are_one_number(artifact: Path) -> None:
+    words = r"b has shape \[1, 2\], the graph takes int64 \[n, 2\], and n is 2 in a"
+    # The engine would repeat the one row of b.
+    with edge.load(artifact) as graphs, pytest.raises(InvalidArgument, match=words):
+        graphs.run({"a": np.ones((2, 2), np.int64), "b": np.ones((1, 2), np.int64)}, "sum")
+
+
 def test_inputs_that_do_not_go_together_are_the_engines_to_refuse(artifact: Path) -> None:
-    with edge.load(artifact) as graphs, pytest.raises(EngineFailed, match="run graph sum"):
-        graphs.run({"a": np.ones((2, 2), np.int64), "b": np.ones((3, 2), np.int64)}, "sum")
+    graphs = json.loads((artifact / "edge.json").read_text())["graphs"]
+    graphs[0]["inputs"][1]["shape"] = ["m", 2]
+    edit(artifact, graphs=graphs)
+    with edge.load(artifact) as loaded, pytest.raises(EngineFailed, match="run graph sum"):
+        loaded.run({"a": np.ones((2, 2), np.int64), "b": np.ones((3, 2), np.int64)}, "sum")
 
 
 def test_nothing_runs_after_close(artifact: Path) -> None:
