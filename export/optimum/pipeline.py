@@ -13,6 +13,7 @@ from typing import Any
 from edge.errors import InvalidArgument
 from edge.version import VERSION
 from export.folder import artifact_folder
+from export.layerwise.session import onnxruntime
 from export.optimum.pack import pack
 from export.optimum.run import FloatGraph, run_optimum
 from export.optimum.source_graph import SourceGraph
@@ -102,6 +103,8 @@ def export_graphs(
     recipe = _recipe(weights, block, zero_points, method)
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", task):
         raise InvalidArgument(f"task {task!r} is none; give one such as feature-extraction, or auto")
+    # What is missing is told before optimum has worked for minutes.
+    onnxruntime()
     report, out = progress or (lambda stage, done, total: None), Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_options_that_are_not_offered(tmp_path: Path, options: dict[str, Any], w
 
 def silent(stage: str, done: int, total: int) -> None:
     pass
+
+
+def test_an_engine_that_is_missing_is_told_before_optimum_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"onnxruntime is missing .*edgewise\[cpu,export\]"):
+        exported(monkeypatch, tmp_path / "made.edge")
+    assert list(tmp_path.iterdir()) == []
 
 
 def python(folder: Path, body: str) -> Path:
