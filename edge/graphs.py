@@ -76,13 +76,15 @@ class Graphs:
         """The outputs of a graph by their names, as NumPy arrays.
 
         Args:
-            feeds: an array for each of the graph's inputs, in its type; lists of numbers are converted.
+            feeds: an array for each of the graph's inputs, of the type and shape in `inputs`; lists of numbers are
+                converted.
             graph: which one, where there are several.
             outputs: the names of those that are wanted; all by default.
 
         Raises:
-            InvalidArgument: no such graph, or inputs that it does not take.
-            ArtifactCorrupt, EngineFailed
+            InvalidArgument: no such graph or output, or an input that is missing, unknown, or of another type or shape.
+            EngineFailed: inputs that do not go together, or it is closed.
+            ArtifactCorrupt
         """
         if graph is None:
             if len(self._graphs) > 1:

@@ -12,7 +12,7 @@ import click
 
 from edge.cli.extra import needs_exporter
 from edge.cli.output import count, print_json, print_table, seconds, size
-from edge.cli.progress import ByteBar
+from edge.cli.progress import PartBar
 from edge.errors import InvalidArgument
 
 # Options of `edge export` that have no meaning for graphs of optimum, by what they are when they are not given.
@@ -33,6 +33,10 @@ _FOR_DECODERS: dict[str, tuple[Any, str]] = {
 }
 
 
+_FAR = 0.1
+"""Relative to the size of an output: encoders and Whisper, which are small, then say other things."""
+
+
 def export_via_optimum(
     source: str, out: Path, given: Mapping[str, Any], *, task: str | None, as_json: bool, quiet: bool
 ) -> None:
@@ -51,7 +55,7 @@ def export_via_optimum(
         raise InvalidArgument(
             f"--engine {given['engine']} does not run the graphs that optimum makes; leave it out: onnxruntime does"
         )
-    with ByteBar("export", 0, quiet=quiet) as bar, needs_exporter("export --via optimum"):
+    with PartBar("export", quiet=quiet) as bar, needs_exporter("export --via optimum"):
         report = import_module("export.optimum.pipeline").export_graphs(
             source,
             out,
@@ -112,4 +116,14 @@ def _print_report(report: dict[str, Any]) -> None:
     }
     click.echo("\nDistance from torch, relative to the size of the output:")
     print_table(error_rows(errors), right=(2, 3))
+    if report["weights"] == "int4" and _furthest(report) > _FAR:
+        click.echo(
+            "\nNote: int4 is far from torch here; --weights int8 is closer, in less than twice the size"
+        )
     click.echo(f"\nNext: edge inspect {shlex.quote(str(report['path']))}, and edge.load(...) in Python")
+
+
+def _furthest(report: Mapping[str, Any]) -> float:
+    return max(
+        (e for graph in report["graphs"] for e in (graph["quantized_errors"] or {}).values()), default=0.0
+    )

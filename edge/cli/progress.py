@@ -44,7 +44,7 @@ class ByteBar:
         if label != self._label or done < self._bar.n:
             self._label = label
             self._bar.reset(total)
-            self._bar.set_description(label, refresh=False)
+            self._bar.set_description_str(label, refresh=False)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 

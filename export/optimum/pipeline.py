@@ -13,7 +13,7 @@ from typing import Any
 from edge.errors import InvalidArgument
 from edge.version import VERSION
 from export.folder import artifact_folder
-from export.graph.weights_file import writing
+from export.layerwise.session import onnxruntime
 from export.optimum.pack import pack
 from export.optimum.run import FloatGraph, run_optimum
 from export.optimum.source_graph import SourceGraph
@@ -93,29 +93,33 @@ def export_graphs(
         method: rtn or hqq; auto, the default, is rtn, and hqq where there are zero points.
         task: what the model is for, in optimum's words, such as feature-extraction; auto finds it out.
         force: replace an artifact at `out`.
-        progress: called with (stage, bytes done, bytes in all).
+        progress: called with (stage, parts done, parts in all).
 
     Raises:
+        OutputExists: `out` is there and `force` is not given, or is no artifact.
         InvalidArgument, CheckpointError, StorageError, MissingExtra, EngineError
     """
     started = time.perf_counter()
     recipe = _recipe(weights, block, zero_points, method)
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", task):
         raise InvalidArgument(f"task {task!r} is none; give one such as feature-extraction, or auto")
+    # What is missing is told before optimum has worked for minutes.
+    onnxruntime()
     report, out = progress or (lambda stage, done, total: None), Path(out)
     name = Path(os.path.abspath(out)).name.removesuffix(".edge")
     with artifact_folder(out, force=force) as folder:
         made = folder / ".optimum"
-        report("torch to ONNX", 0, 1)
-        with writing(folder):
-            floats = run_optimum(str(source), task, made)
+        floats = run_optimum(str(source), task, made, report)
         references = {graph.name: tuple(map(Reference.read, graph.references)) for graph in floats.graphs}
-        exact = {graph.name: _float_errors(graph, references[graph.name], report) for graph in floats.graphs}
+        exact: dict[str, Any] = {}
+        for done, graph in enumerate(floats.graphs):
+            report("compare floats with torch", done, len(floats.graphs))
+            exact[graph.name] = _float_errors(graph, references[graph.name])
         packed = pack(folder, floats.graphs, recipe, report)
-        coded = {
-            graph.name: graph_errors(folder / graph.model, references[graph.name]) if recipe.bits else None
-            for graph in packed.entries
-        }
+        coded: dict[str, Any] = dict.fromkeys(exact)
+        for done, entry in enumerate(packed.entries if recipe.bits else ()):
+            report("compare codes with torch", done, len(packed.entries))
+            coded[entry.name] = graph_errors(folder / entry.model, references[entry.name])
         copy_texts(made, folder)
         shutil.rmtree(made)
         manifest, file_bytes = packed.write_manifest(
@@ -174,12 +178,9 @@ def _recipe(weights: str, block: int, zero_points: bool, method: str | None) -> 
     return Recipe(weights=weights, block=block, zero_points=zero_points, method=method)
 
 
-def _float_errors(
-    graph: FloatGraph, references: tuple[Reference, ...], progress: Progress
-) -> dict[str, float]:
+def _float_errors(graph: FloatGraph, references: tuple[Reference, ...]) -> dict[str, float]:
     # Read with care before ONNX Runtime is given it.
     SourceGraph(graph.path).close()
-    progress("compare with torch", 0, 1)
     errors = graph_errors(graph.path, references)
     check_float(graph.name, errors)
     return errors

@@ -40,17 +40,13 @@ class SharedWeights:
         return len(self._matrices)
 
     def tensor(self, name: str, array: NDArray[Any], kind: int) -> onnx.TensorProto:
-        """An initializer of the ONNX type `kind` with the values as they are."""
+        """An initializer of the ONNX type `kind` with the values as they are; no scalar."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         key = hashlib.sha256(data.data).digest()
         if key not in self._floats:
             self._floats[key] = self._file.store(data)
             self._count(array.size, data.nbytes)
-        region = self._floats[key]
-        tensor = region.tensor(name, kind=kind)
-        del tensor.dims[:]
-        tensor.dims.extend(array.shape)
-        return tensor
+        return self._floats[key].tensor(name, array.shape, kind)
 
     def matrix(self, rows: NDArray[Any]) -> StoredMatrix:
         """Float32 [rows, inputs] quantized as the recipe says."""

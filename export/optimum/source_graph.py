@@ -73,16 +73,6 @@ class SourceGraph:
         """The main graph."""
         return self.model.graph
 
-    @property
-    def opset(self) -> int:
-        """The version of ONNX's own operators."""
-        return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-
-    def nbytes(self, name: str) -> int:
-        """Bytes of an initializer."""
-        tensor = self.initializers[name]
-        return int(_SIZES[tensor.data_type] * math.prod(tensor.dims))
-
     def array(self, name: str) -> NDArray[Any]:
         """The values of an initializer; mapped where they lie in a file of their own.
 
@@ -98,13 +88,13 @@ class SourceGraph:
                     f"{self.path}: initializer {name!r} cannot be read ({e}); export it again"
                 ) from None
         path, offset = self._place(tensor)
-        if not self.nbytes(name):
-            return np.empty(tuple(tensor.dims))
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if path not in self._maps:
-            self._maps[path] = np.memmap(path, np.uint8, "r") if _file_size(path) else np.empty(0, np.uint8)
-        data = self._maps[path][offset : offset + self.nbytes(name)]
-        return np.frombuffer(data, dtype).reshape(tuple(tensor.dims))
+            # What is empty cannot be mapped.
+            whole = np.memmap(path, np.uint8, "r") if _file_size(path) else np.empty(0, np.uint8)
+            self._maps[path] = np.asarray(whole)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        data = self._maps[path][offset : offset + _nbytes(tensor)]
+        return data.view(dtype).reshape(tuple(tensor.dims))
 
     def close(self) -> None:
         """Forget the files that are mapped."""
@@ -170,7 +160,7 @@ class SourceGraph:
             raise CheckpointCorrupt(
                 f"{where} lies in {location!r}, which is no file beside the graph; do not use this model"
             )
-        wanted = _SIZES[tensor.data_type] * math.prod(tensor.dims)
+        wanted = _nbytes(tensor)
         try:
             offset, length = int(place.get("offset", "0")), int(place.get("length", wanted))
         except ValueError:
@@ -182,6 +172,10 @@ class SourceGraph:
                 f"inside a file of {size}; export it again"
             )
         return path, offset
+
+
+def _nbytes(tensor: onnx.TensorProto) -> int:
+    return int(_SIZES[tensor.data_type] * math.prod(tensor.dims))
 
 
 def nodes(graph: onnx.GraphProto, path: Path, depth: int = 0) -> Iterator[onnx.NodeProto]:

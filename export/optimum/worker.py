@@ -3,12 +3,14 @@
     python worker.py SOURCE OUT TASK REVISION     TASK may be `auto`, REVISION empty
 
 Into OUT: GRAPH.onnx as optimum writes them, the model's JSON files, references/GRAPH.N.npz (random inputs `in.NAME`,
-torch's outputs `out.NAME`) and report.json; on failure error.json. Nothing of Edgewise is imported: its own
-dependencies and optimum's do not go together.
+torch's outputs `out.NAME`) and report.json; on failure error.json. Meanwhile steps.txt has DONE/ALL. The exit code is
+0, that of a full disk (ENOSPC), or 1. Nothing of Edgewise is imported: its own dependencies and optimum's do not go
+together.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 SEED = 1
-_MISSING, _NOT_FOUND, _UNSUPPORTED, _FAILED = "missing", "not found", "unsupported", "failed"
+_MISSING, _UNUSABLE, _NOT_FOUND, _CORRUPT = "missing", "unusable", "not found", "corrupt"
+_UNSUPPORTED, _FAILED = "unsupported", "failed"
 # Of a second set of inputs: an axis that the graph has fixed by mistake shows.
 _OTHER_SIZES = {"batch_size": 3, "sequence_length": 23}
 
@@ -34,6 +37,8 @@ def main(arguments: list[str]) -> int:
             import traceback
 
             traceback.print_exc()
+        if _disk_full(e):
+            return errno.ENOSPC
         kind, message = _told(e)
         _write(folder / "error.json", {"kind": kind, "message": message})
         return 1
@@ -46,7 +51,8 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
     convert = importlib.import_module("optimum.exporters.onnx.convert")
     tasks = importlib.import_module("optimum.exporters.tasks").TasksManager
     report: dict[str, Any] = {"graphs": [], "task": "", "model_type": "", "versions": _versions()}
-    load = tasks.get_model_from_task
+    load, export_all, export_one = tasks.get_model_from_task, convert.export_models, convert.export
+    steps = _Steps(out)
 
     def load_safely(task: str, *arguments: Any, **options: Any) -> Any:
         # Pickles are not read: no code of a checkpoint is run.
@@ -54,6 +60,14 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
         report["task"] = task
         report["model_type"] = str(getattr(model.config, "model_type", ""))
         return model
+
+    def export_counted(*arguments: Any, **options: Any) -> Any:
+        steps.expect(len(options["models_and_onnx_configs"]))
+        return export_all(*arguments, **options)
+
+    def export_told(*arguments: Any, **options: Any) -> Any:
+        steps.next()
+        return export_one(*arguments, **options)
 
     def references(
         models_and_onnx_configs: Any,
@@ -65,13 +79,19 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
     ) -> None:
         named = zip(models_and_onnx_configs.items(), onnx_named_outputs, onnx_files_subpaths, strict=True)
         for (name, (model, config)), outputs, file in named:
+            steps.next()
             inputs = _inputs(Path(output_dir) / file)
             samples = _references(name, model, config, inputs, outputs, output_dir, input_shapes or {})
             report["graphs"].append({"name": str(name), "file": str(file), "samples": samples})
 
     # Its own validation holds the models and how they are to be called: what is written here is compared later, with
     # the quantized graphs too.
-    setattr(convert, "validate_models_outputs", references)  # noqa: B010
+    for name, ours in {
+        "validate_models_outputs": references,
+        "export_models": export_counted,
+        "export": export_told,
+    }.items():
+        setattr(convert, name, ours)
     tasks.get_model_from_task = staticmethod(load_safely)
     if task == "auto" and Path(source).is_dir():
         found = _task(tasks, Path(source))
@@ -87,6 +107,22 @@ def _export(source: str, out: Path, task: str, revision: str) -> dict[str, Any]:
         **({"revision": revision} if revision else {}),
     )
     return report
+
+
+class _Steps:
+    """How far the work is, for who waits for it: loading, then two steps for each graph, told as the next begins."""
+
+    def __init__(self, out: Path) -> None:
+        self._path, self._done, self._all = out / "steps.txt", 0, 1
+
+    def expect(self, graphs: int) -> None:
+        """So many graphs will be written, and then run by torch."""
+        self._all = 1 + 2 * graphs
+
+    def next(self) -> None:
+        """The step at work is done."""
+        self._done += 1
+        self._path.write_text(f"{self._done}/{self._all}", encoding="ascii")
 
 
 def _task(tasks: Any, folder: Path) -> str:
@@ -186,17 +222,31 @@ def _versions() -> dict[str, str]:
 
 
 def _told(error: Exception) -> tuple[str, str]:
+    if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        # Optimum's own says in which of its parts something went wrong, and not what.
+        error = error.__cause__
     message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _MISSING, error.name.split(".")[0]
     if isinstance(error, ImportError):
-        return _MISSING, (error.name or message).split(".")[0]
-    if type(error).__name__ == "PackageNotFoundError":
-        return _MISSING, message.removeprefix("No package metadata was found for ")
+        return _UNUSABLE, message
     # Of the hub and of requests too.
     if isinstance(error, OSError):
         return _NOT_FOUND, message
+    if isinstance(error, json.JSONDecodeError) or type(error).__name__ == "SafetensorError":
+        return _CORRUPT, message
     if isinstance(error, (ValueError, KeyError, NotImplementedError)):
         return _UNSUPPORTED, message
     return _FAILED, f"{type(error).__name__}: {message}"
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether that is what began it: then there is no room to tell of it either."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import edge
+from edge.artifact import GraphEntry, GraphTensor
 from edge.errors import (
     ArtifactCorrupt,
     ArtifactError,
@@ -21,6 +22,7 @@ from edge.errors import (
     NotADecoder,
 )
 from edge.graphs import Graphs
+from runtimes.onnxruntime.graphs import _checked
 from tests.edge.graph_artifact import SCALE, graph_artifact
 
 TOKENIZER = json.dumps(
@@ -74,13 +76,17 @@ FLOATS = np.ones((1, 4), np.float32)
     [
         ({"x": FLOATS}, None, None, "several graphs; name one: sum, scale"),
         ({"x": FLOATS}, "sums", None, "no graph 'sums'; there are sum, scale"),
-        ({}, "scale", None, "graph scale lacks x; it takes x"),
-        ({"a": [[1, 2]], "b": [[1, 2]], "c": 1}, "sum", None, "has no input c; it takes a, b"),
+        ({}, "scale", None, r"graph scale lacks x \(float32 \[n, 4\]\); it takes x"),
+        ({"z": FLOATS}, "scale", None, r"lacks x \(float32 \[n, 4\]\) and has no input z"),
+        ({"a": [[1, 2]], "b": [[1, 2]], "c": 1}, "sum", None, "graph sum has no input c; it takes a, b"),
+        (FLOATS, "scale", None, r"feeds is of type ndarray; give a dict with x \(float32 \[n, 4\]\)"),
         ({"x": FLOATS.astype(np.float64)}, "scale", None, r"x is float64, .* \.astype\('float32'\)"),
-        ({"x": FLOATS[0]}, "scale", None, r"x has shape \[4\], the graph takes \[n, 4\]"),
+        ({"x": FLOATS[0]}, "scale", None, r"x has shape \[4\], the graph takes float32 \[n, 4\]"),
         ({"x": FLOATS[:, :3]}, "scale", None, r"x has shape \[1, 3\]"),
         ({"x": [["many"] * 4]}, "scale", None, "x is no array of float32"),
-        ({"a": [[1, 2], [3]], "b": [[1, 2]]}, "sum", None, "a is no array of int64"),
+        ({"x": [["1"] * 4]}, "scale", None, "x is no array of float32"),
+        ({"a": [[1, 2], [3]], "b": [[1, 2]]}, "sum", None, r"a is no array of int64 .*takes int64 \[n, 2\]"),
+        ({"a": [[1.5, 2]], "b": [[1, 2]]}, "sum", None, r"a is no array of int64 \(it holds float64\)"),
         ({"a": [[1 << 70, 2]], "b": [[1, 2]]}, "sum", None, "a is no array of int64"),
         ({"x": FLOATS}, "scale", ["z"], "graph scale has no output 'z'; it has y"),
     ],
@@ -92,9 +98,35 @@ def test_inputs_that_a_graph_does_not_take(
         graphs.run(feeds, graph, outputs)
 
 
+def test_of_many_that_are_missing_a_few_are_described() -> None:
+    taken = [GraphTensor(name=f"p{i}", type="int8", shape=("n", 2)) for i in range(9)]
+    graph = GraphEntry(name="g", model="g.onnx", inputs=tuple(taken), outputs=())
+    with pytest.raises(
+        InvalidArgument, match=r"lacks p1 \(int8 \[n, 2\]\), .* p4 \(.*\) and 4 more; it takes"
+    ):
+        _checked(graph, {"p0": [[1, 2]]})
+
+
+def test_a_graph_alone_needs_no_name(artifact: Path) -> None:
+    graphs = json.loads((artifact / "edge.json").read_text())["graphs"]
+    edit(artifact, graphs=graphs[1:])
+    with edge.load(artifact) as loaded:
+        assert loaded.run({"x": [[1, 2, 3, 4]]}, outputs="y")["y"].tolist() == [[1, 4, 9, 16]]
+
+
+def test_sizes_of_one_name_are_one_number(artifact: Path) -> None:
+    words = r"b has shape \[1, 2\], the graph takes int64 \[n, 2\], and n is 2 in a"
+    # The engine would repeat the one row of b.
+    with edge.load(artifact) as graphs, pytest.raises(InvalidArgument, match=words):
+        graphs.run({"a": np.ones((2, 2), np.int64), "b": np.ones((1, 2), np.int64)}, "sum")
+
+
 def test_inputs_that_do_not_go_together_are_the_engines_to_refuse(artifact: Path) -> None:
-    with edge.load(artifact) as graphs, pytest.raises(EngineFailed, match="run graph sum"):
-        graphs.run({"a": np.ones((2, 2), np.int64), "b": np.ones((3, 2), np.int64)}, "sum")
+    graphs = json.loads((artifact / "edge.json").read_text())["graphs"]
+    graphs[0]["inputs"][1]["shape"] = ["m", 2]
+    edit(artifact, graphs=graphs)
+    with edge.load(artifact) as loaded, pytest.raises(EngineFailed, match="run graph sum"):
+        loaded.run({"a": np.ones((2, 2), np.int64), "b": np.ones((3, 2), np.int64)}, "sum")
 
 
 def test_nothing_runs_after_close(artifact: Path) -> None:

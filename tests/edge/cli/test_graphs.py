@@ -163,6 +163,23 @@ def test_options_without_meaning(
     assert exporter.given == {}
 
 
+@pytest.mark.parametrize(
+    ("weights", "error", "noted"), [("int4", 0.27, True), ("int4", 0.09, False), ("int8", 0.27, False)]
+)
+def test_int4_that_is_far_is_noted(
+    run_edge: Run,
+    exporter: Exporter,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    error: float,
+    noted: bool,
+) -> None:
+    graph = {**REPORT["graphs"][0], "quantized_errors": {"a": 0.01, "b": error}}
+    monkeypatch.setattr(exporter, "to_json", lambda: {**REPORT, "weights": weights, "graphs": [graph]})
+    ended = run_edge("export", "org/bert", "--via", "optimum")
+    assert ("Note: int4 is far from torch here; --weights int8 is closer" in ended.out) == noted
+
+
 def test_a_task_wants_optimum(run_edge: Run) -> None:
     ended = run_edge("export", "org/bert", "--task", "fill-mask")
     assert (ended.code, ended.err) == (

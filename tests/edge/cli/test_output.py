@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edge.cli.output import count, print_json, print_table, seconds, size
-from edge.cli.progress import ByteBar
+from edge.cli.progress import ByteBar, PartBar
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,16 @@ def test_a_bar_shows_stage_bytes_and_time_left(
     assert "checksums: 100%" in last
     assert "1.00M/1.00M" in last
     assert "int4" in capsys.readouterr().err
+
+
+def test_a_bar_of_parts_shows_stage_share_and_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with PartBar("export", quiet=False) as bar:
+        bar.show("torch to ONNX", 3, 4)
+        last = str(bar._bar)
+    assert last.startswith("torch to ONNX:  75%|")
+    assert last.endswith("| 00:00")

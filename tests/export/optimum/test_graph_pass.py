@@ -12,10 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.errors import TensorError
+from edge.errors import TensorError, Unsupported
 from export.graph.checkpoint_weights import STREAMED
+from export.graph.onnxruntime_dialect import OLDEST_FOR_ODD_ZEROS
 from export.graph.weights_file import WeightsFile
+from export.optimum.constants import Constants
 from export.optimum.graph_pass import PassReport, quantize_graph
+from export.optimum.interface import graph_entry
+from export.optimum.ranks import ranks
 from export.optimum.shared_weights import SharedWeights
 from export.optimum.source_graph import SourceGraph
 from export.quantize import Recipe
@@ -267,6 +271,55 @@ def test_a_weight_that_is_no_number_is_refused(tmp_path: Path, weights: str) -> 
     source.graph.initializer[0].CopyFrom(numpy_helper.from_array(wrong, "w"))
     with pytest.raises(TensorError, match=r"w holds nan at \[3, 4\]"):
         quantized(tmp_path, source, Recipe(weights=weights))
+
+
+def test_zeros_of_an_odd_number_of_blocks_ask_for_a_newer_engine(tmp_path: Path) -> None:
+    source = model(
+        [helper.make_node("Gather", ["w", "x"], ["y"]), helper.make_node("Gather", ["w", "x"], ["z"])],
+        {"w": weight(1, 64, 80)},
+        {"x": (TensorProto.INT64, ["n"])},
+        {"y": ["n", 80], "z": ["n", 80]},
+    )
+    path, report, _ = quantized(tmp_path, source, Recipe(zero_points=True))
+    assert (report.embeddings, report.requires) == (2, OLDEST_FOR_ODD_ZEROS)
+    found = run(path, {"x": np.arange(64)})
+    # Blocks of 32 do not fill 80 inputs: both are cut by the same numbers.
+    np.testing.assert_array_equal(found["y"], found["z"])
+    assert operators(path).count("Slice") == 2
+
+
+def test_where_shapes_cannot_be_inferred_those_count_that_the_graph_tells() -> None:
+    source = as_is(
+        [helper.make_node("MatMul", ["x", "w"], ["v"]), helper.make_node("Tanh", ["v"], ["y"])], y=["n", 64]
+    )
+    assert ranks(source) == {"x": 2, "w": 2, "v": 2, "y": 2}
+    # Of operators of no version nothing is known.
+    del source.opset_import[:]
+    assert ranks(source) == {"x": 2, "w": 2, "y": 2}
+
+
+def test_what_goes_in_circles_is_no_constant(tmp_path: Path) -> None:
+    circle = [helper.make_node("Identity", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["a"])]
+    source = as_is([*circle, helper.make_node("MatMul", ["x", "a"], ["y"])], y=["n", 64])
+    onnx.save_model(source, tmp_path / "g.onnx")
+    assert Constants(SourceGraph(tmp_path / "g.onnx")).find("a") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            helper.make_tensor_type_proto(TensorProto.STRING, [1]),
+            "x is of type object; only tensors of float32",
+        ),
+        (helper.make_tensor_type_proto(TensorProto.BFLOAT16, [1]), "x is of type bfloat16"),
+        (helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [1])), "x is of type no tensor"),
+    ],
+)
+def test_inputs_that_are_no_tensors_of_numbers_are_refused(kind: onnx.TypeProto, words: str) -> None:
+    graph = helper.make_graph([], "g", [helper.make_value_info("x", kind)], [])
+    with pytest.raises(Unsupported, match=words):
+        graph_entry("g", "g.onnx", graph)
 
 
 def test_names_that_are_taken_are_not_used(tmp_path: Path) -> None:

@@ -139,6 +139,18 @@ def test_weights_in_a_file_of_their_own_are_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(inside.array(name), beside.array(name))
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.FLOAT16])
+def test_a_weight_without_numbers_has_its_type_and_shape(tmp_path: Path, kind: int) -> None:
+    model = encoder()
+    tensor = model.graph.initializer.add(name="none", data_type=kind, dims=[0, 3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="data")
+    (tmp_path / "data").touch()
+    onnx.save_model(model, tmp_path / "graph.onnx")
+    array = SourceGraph(tmp_path / "graph.onnx").array("none")
+    assert (array.shape, array.dtype) == ((0, 3), helper.tensor_dtype_to_np_dtype(kind))
+
+
 def test_a_graph_beyond_what_protobuf_holds_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "graph.onnx"
     with path.open("wb") as file:

@@ -5,6 +5,7 @@ EDGEWISE_OPTIMUM names the Python that has it; docs/optimum.md says how to make 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,26 +18,36 @@ import edge
 from edge.errors import CheckpointNotFound, Unsupported
 from export.optimum.pipeline import export_graphs
 from export.optimum.run import PYTHON
+from tests.export.optimum.listening import functions
 
 OPTIMUM = os.environ.get(PYTHON) or sys.executable
 MADE = """
-import sys, torch
-from transformers import (BertConfig, BertModel, FNetConfig, FNetModel, WhisperConfig,
+import json, sys, numpy as np, torch
+from transformers import (BertConfig, BertModel, FNetConfig, FNetModel, WhisperConfig, WhisperFeatureExtractor,
                           WhisperForConditionalGeneration)
 torch.manual_seed(0)
 kind, out = sys.argv[1:]
-if kind == "whisper":
+if kind in ("whisper", "speaker"):
     model = WhisperForConditionalGeneration(WhisperConfig(
         vocab_size=300, d_model=64, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
         decoder_attention_heads=4, encoder_ffn_dim=128, decoder_ffn_dim=128, num_mel_bins=16,
         max_source_positions=1500, max_target_positions=64, pad_token_id=1, bos_token_id=2, eos_token_id=3,
-        decoder_start_token_id=4, begin_suppress_tokens=None, suppress_tokens=None))
+        decoder_start_token_id=4, begin_suppress_tokens=None, suppress_tokens=None,
+        # Of weights as small as usual all tokens are one.
+        init_std=0.2 if kind == "speaker" else 0.02)).eval()
 elif kind == "fnet":
     model = FNetModel(FNetConfig(vocab_size=100, hidden_size=32, num_hidden_layers=1))
 else:
     model = BertModel(BertConfig(
         vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         max_position_embeddings=64))
+if kind == "speaker":
+    sound = np.random.default_rng(0).standard_normal(40000).astype(np.float32) * 0.1
+    heard = WhisperFeatureExtractor(feature_size=16)(sound, sampling_rate=16000, return_tensors="pt").input_features
+    said = model.generate(heard, max_new_tokens=20)[0, -20:].tolist()
+    # What would have been said, at the start and at all.
+    model.generation_config.begin_suppress_tokens, model.generation_config.suppress_tokens = said[:1], said[5:6]
+    model.generation_config.said = model.generate(heard, max_new_tokens=20)[0, -20:].tolist()
 model.save_pretrained(out, safe_serialization=kind != "pickle")
 """
 
@@ -105,6 +116,17 @@ def test_whisper_listens_and_answers(tmp_path: Path) -> None:
         # The cached step is the same model: only its activations are rounded otherwise.
         distance = np.linalg.norm(second[0, -1] - whole[0, -1]) / np.linalg.norm(whole[0, -1])
         assert distance < 0.02
+
+
+def test_the_script_of_the_docs_says_what_transformers_says(tmp_path: Path) -> None:
+    source = made("speaker", tmp_path)
+    export_graphs(source, tmp_path / "s.edge", weights="fp32")
+    rules = json.loads((source / "generation_config.json").read_text())
+    sound = np.random.default_rng(0).standard_normal(40000).astype(np.float32) * 0.1
+    with edge.load(tmp_path / "s.edge") as graphs:
+        found = functions()["transcribe"](graphs, sound, [4], most=20)
+    assert found == rules["said"]
+    assert len(set(found)) > 3
 
 
 def test_an_architecture_that_optimum_does_not_know(tmp_path: Path) -> None:
