@@ -12,7 +12,7 @@ import click
 
 from edge.cli.build import print_engines, run_build
 from edge.cli.export_board import board_export
-from edge.cli.export_optimum import export_via_optimum
+from edge.cli.export_optimum import DEFAULT_WEIGHTS, export_via_optimum
 from edge.cli.export_options import export_options
 from edge.cli.export_report import next_step, print_report
 from edge.cli.extra import needs_exporter
@@ -67,7 +67,7 @@ def command(
       edge export model-q8_0.gguf --keep
       edge export model.gguf --engine onnxruntime --kv int8
       edge export model.gguf --board jetson-orin-nano-super-8gb --context 16384
-      edge export openai/whisper-tiny --via optimum --weights int8
+      edge export openai/whisper-tiny --via optimum
       edge export model.gguf --tensorrt --target sm86,sm89,sm120
     """
     if not source:
@@ -94,7 +94,7 @@ def command(
             "target": list(targets),
             "force": force,
         }
-        target = out if out is not None else default_output(source, weights or "int4")
+        target = out if out is not None else default_output(source, weights or DEFAULT_WEIGHTS)
         export_via_optimum(source, target, given, task=task, as_json=as_json, quiet=quiet)
         return
     if task is not None:

@@ -33,6 +33,8 @@ _FOR_DECODERS: dict[str, tuple[Any, str]] = {
 }
 
 
+DEFAULT_WEIGHTS = "int8"
+"""Such models are small, and int4 changes what they say."""
 _FAR = 0.1
 """Relative to the size of an output: encoders and Whisper, which are small, then say other things."""
 
@@ -59,7 +61,7 @@ def export_via_optimum(
         report = import_module("export.optimum.pipeline").export_graphs(
             source,
             out,
-            weights=given["weights"] or "int4",
+            weights=given["weights"] or DEFAULT_WEIGHTS,
             block=int(given["block"] or 32),
             zero_points=given["zero_points"],
             method=given["method"],

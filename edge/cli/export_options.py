@@ -21,7 +21,7 @@ _OPTIONS = (
         "--weights",
         type=click.Choice(["int4", "int8", "fp16", "fp32"]),
         help="How weights are stored: int4 is the smallest and the fastest, fp32 the exact one.  "
-        "[default: int4; with --board, the closest that fits]",
+        "[default: int4; with --board, the closest that fits; with --via optimum int8]",
     ),
     click.option(
         "--block",

@@ -71,7 +71,7 @@ def export_graphs(
     source: str | Path,
     out: str | Path,
     *,
-    weights: str = "int4",
+    weights: str = "int8",
     block: int = 32,
     zero_points: bool = False,
     method: str | None = None,

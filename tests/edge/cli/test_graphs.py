@@ -128,7 +128,7 @@ def test_options_reach_the_exporter(run_edge: Run, exporter: Exporter) -> None:
         "force": True,
     }
     assert run_edge("export", "org/bert", "--via", "optimum", "--json").json == REPORT
-    assert exporter.given["weights"] == "int4"
+    assert exporter.given["weights"] == "int8"
     assert run_edge("export", "org/bert", "--via", "optimum", "--quiet") == Ended(0, "", "")
 
 

@@ -89,9 +89,9 @@ def test_an_artifact_is_replaced_only_when_told(tmp_path: Path, monkeypatch: pyt
     exported(monkeypatch, out)
     before = (out / "edge.json").read_bytes()
     with pytest.raises(OutputExists, match="--force"):
-        exported(monkeypatch, out, weights="int8")
+        exported(monkeypatch, out, weights="int4")
     assert (out / "edge.json").read_bytes() == before
-    exported(monkeypatch, out, weights="int8", force=True)
+    exported(monkeypatch, out, weights="int4", force=True)
     assert (out / "edge.json").read_bytes() != before
 
 
