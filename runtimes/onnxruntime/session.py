@@ -82,7 +82,7 @@ def open_session(
     variant: Variant,
     options: Any,
     inputs: Mapping[str, InputShape],
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> Any:
     """An InferenceSession of the module `ort` for `variant`; its graph takes `inputs`, ids and positions.
 
@@ -100,7 +100,7 @@ def load_graph(
     model: str,
     files: Sequence[str],
     options: Any,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> Any:
     """An InferenceSession for the graph in the file `model`, its weights in `files`.
 

@@ -1,8 +1,4 @@
-"""The `cuda` engine: the graphs for TensorRT on an NVIDIA GPU, run by ONNX Runtime. Unverified on device.
-
-Not those of the onnxruntime dialect: its activations are float32, and CUDA has GroupQueryAttention in float16 alone, so
-that attention would be computed on the CPU.
-"""
+"""A GPU with ONNX Runtime: memory of `Cuda`, and a session that is given its addresses. Unverified on device."""
 
 from __future__ import annotations
 
@@ -11,60 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from edge.artifact import Artifact
-from runtimes.onnxruntime.session import onnxruntime, open_session, run_bound, session_options
-from runtimes.portable.engine import CHUNK, chosen_form, inputs
-from runtimes.portable.providers import CUDA, check_got, check_listed, refuse_fallback
+from runtimes.onnxruntime.engine import CHUNK
+from runtimes.onnxruntime.session import run_bound
 from runtimes.protocol import CancelToken, Logits
-from runtimes.tensorrt.bindings import LOGITS, Binding, Interface
-from runtimes.tensorrt.buckets import ladder
+from runtimes.tensorrt.bindings import LOGITS, Binding
 from runtimes.tensorrt.chunks import Profile
 from runtimes.tensorrt.cuda import Cuda, address
 from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
 from runtimes.tensorrt.feeds import Feeds
-from runtimes.tensorrt.header import sm_name
-from runtimes.tensorrt.static_engine import StaticEngine
-
-FORM = "opset21"
-"""Primitive operators, all of which CUDA has had for long."""
-
-
-class CudaEngine(StaticEngine):
-    """See `runtimes.protocol.Engine`."""
-
-    name = "cuda"
-    provider = CUDA
-    place = "cuda"
-
-    def __init__(
-        self, artifact: Artifact, threads: int, context: int, kv_budget: int | None, kv: str | None = None
-    ) -> None:
-        """Raises EngineError, GpuMissing, ArtifactError, MissingExtra."""
-        kind = self.kv_type(kv, artifact)
-        ort = onnxruntime()
-        variant, form = chosen_form(artifact, str(ort.__version__), FORM)
-        options = session_options(ort, threads, spin=False)
-        cuda = self._gpu(ort, options)
-        try:
-            interface = Interface(artifact.spec, form, kind)
-            session = open_session(
-                ort, artifact, variant, options, inputs(interface), providers=(self.provider,)
-            )
-            self._check(session, ort)
-        except BaseException:
-            cuda.close()
-            raise
-        device = OrtCudaDevice(ort, session, cuda, ladder(context), self.place)
-        super().__init__(artifact, interface, device, threads, context, kv_budget)
-        self.isa = sm_name(cuda.sm)
-
-    def _gpu(self, ort: Any, options: Any) -> Cuda:
-        check_listed(ort)
-        refuse_fallback(options)
-        return Cuda()
-
-    def _check(self, session: Any, ort: Any) -> None:
-        check_got(session, ort)
 
 
 class OrtCudaDevice:
@@ -118,13 +68,15 @@ class _OrtCudaRunner:
         device = self._device
         binding = device.session.io_binding()
         for name, array in feeds.items():
+            # It is copied to the GPU where its operators read it there.
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         binding.bind_output(LOGITS, "cpu")
         for each in table.values():
-            if each.where in ("cache", "rows"):
-                where = address(self._memory[each.name.removeprefix("past.")])
+            if each.where == "cache":
+                memory = self._memory[each.name.removeprefix("past.").removeprefix("present.")]
+                assert each.nbytes <= memory.nbytes
                 bind = binding.bind_output if each.output else binding.bind_input
-                bind(each.name, device.place, 0, each.dtype, list(each.shape), where)
+                bind(each.name, device.place, 0, each.dtype, list(each.shape), address(memory))
         # ONNX Runtime has a stream of its own.
         device.cuda.synchronize()
         run_bound(device.session, binding, device.options, cancel)

@@ -8,6 +8,13 @@ from typing import Any
 from edge.errors import EngineFailed, MissingExtra
 
 CUDA = "CUDAExecutionProvider"
+OPTIONS = {
+    # Its own choice is the next power of two, which no plan has counted.
+    "arena_extend_strategy": "kSameAsRequested",
+    # Otherwise SkipSimplifiedLayerNormalization adds squares up in float16, where large activations become infinite.
+    "enable_skip_layer_norm_strict_mode": "1",
+}
+"""Of the CUDA provider."""
 # A node that the provider has no kernel for would be computed on the CPU, at every call.
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _PACKAGES = {
