@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.artifact import ModelSpec
 from edge.errors import InvalidArgument
-from export.quantize import Precision, Recipe
+from export.quantize import Recipe
 
 CUDA = "cuda"
 BITS = (4, 8)
@@ -35,9 +35,11 @@ def check_embedding(spec: ModelSpec, recipe: Recipe) -> None:
     Raises:
         InvalidArgument: an embedding with 4-bit zero points and an odd number of blocks a row.
     """
-    precision: Precision = recipe.of(_EMBEDDING)
+    if not recipe.bits:
+        return
+    precision = recipe.of(_EMBEDDING)
     blocks = -(-spec.hidden_size // precision.block)
-    if recipe.bits and precision.bits == 4 and precision.zero_points and blocks % 2:
+    if precision.bits == 4 and precision.zero_points and blocks % 2:
         raise InvalidArgument(
             f"{_EMBEDDING} has 4-bit zero points and {blocks} blocks of {precision.block} a row, and CUDA gathers "
             "wrong ones where that number is odd; choose another --block, int8, or no --zero-points"

@@ -2,8 +2,8 @@
 
 Adds the cache to the graph: seqlens_k int32 [1] (tokens in all, less one), total_sequence_length int32 [1], past.L.key
 and past.L.value [1, kv_heads, capacity, head_dim] of the type of activations as inputs, present.L.key and
-present.L.value as outputs, to be bound to the memory of the past. Where float16 heads are turned outside of the operator
-there is first_position int64 [1] too.
+present.L.value as outputs, to be bound to the memory of the past. Where heads of float16 are turned outside of the
+operator there is first_position int64 [1] too.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class WeightStore:
     def __init__(
         self, source: WeightSource, recipe: Recipe, file: WeightsFile, floats: str = "float32"
     ) -> None:
-        """`floats`, float32 or float16, is what norms and biases are stored as, and scales for ONNX Runtime's operators."""
+        """`floats`, float32 or float16, is what norms, biases and scales for ONNX Runtime's operators are stored as."""
         self.recipe = recipe
         self.floats = floats
         self._source = source

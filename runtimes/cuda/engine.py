@@ -37,9 +37,7 @@ class CudaEngine(StaticEngine):
         try:
             cuda = self._gpu(ort, options)
         except (GpuMissing, MissingExtra) as e:
-            raise type(e)(
-                f"{e}. Without a GPU: edge convert {artifact.path} -o OUT --engine cpu"
-            ) from None
+            raise type(e)(f"{e}. Without a GPU: edge convert {artifact.path} -o OUT --engine cpu") from None
         try:
             session = open_session(
                 ort, artifact, variant, options, interface.inputs(), providers=(self.provider,)
