@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge.artifact import Artifact
-from edge.errors import GpuMissing, MissingExtra
+from edge.errors import EngineError, GpuMissing, MissingExtra
 from runtimes.cuda.device import OrtCudaDevice
 from runtimes.onnxruntime.providers import CUDA, OPTIONS, check_got, check_listed, refuse_fallback
 from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
@@ -15,6 +15,9 @@ from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.form import LENGTHS
 from runtimes.tensorrt.header import sm_name
 from runtimes.tensorrt.static_engine import StaticEngine
+
+# The oldest GPUs with flash attention; ONNX Runtime's other kernel for them has no windows.
+_FLASH_SM = 8.0
 
 
 class CudaEngine(StaticEngine):
@@ -32,13 +35,14 @@ class CudaEngine(StaticEngine):
         variant = artifact.variant(self.variant)
         interface = Interface(artifact.spec, LENGTHS, self.kv_type(kv, artifact))
         ort = onnxruntime()
-        check_version(str(ort.__version__), variant.requires)
         options = session_options(ort, threads, spin=False)
         try:
             cuda = self._gpu(ort, options)
         except (GpuMissing, MissingExtra) as e:
             raise type(e)(f"{e}. Without a GPU: edge convert {artifact.path} -o OUT --engine cpu") from None
         try:
+            check_version(str(ort.__version__), variant.requires)
+            _check_windows(artifact, cuda)
             session = open_session(
                 ort, artifact, variant, options, interface.inputs(), providers=(self.provider,)
             )
@@ -57,3 +61,14 @@ class CudaEngine(StaticEngine):
 
     def _check(self, session: Any, ort: Any) -> None:
         check_got(session, ort)
+
+
+def _check_windows(artifact: Artifact, cuda: Cuda) -> None:
+    """Raises EngineError where attention would look back beyond a window, and not say so."""
+    spec = artifact.spec
+    windows = [window for window in spec.windows if 0 < window < spec.context]
+    if windows and float(cuda.sm) < _FLASH_SM:
+        raise EngineError(
+            f"{artifact.path} has a window of {min(windows)} tokens, which ONNX Runtime keeps from sm_80 on; "
+            f"this is {sm_name(cuda.sm)}: edge convert {artifact.path} -o OUT --engine cpu"
+        )

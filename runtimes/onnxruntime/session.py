@@ -56,9 +56,10 @@ def check_version(installed: str, oldest: str) -> None:
         EngineTooOld: `installed` is older than `oldest`.
     """
     if _numbers(installed) < _numbers(oldest):
+        package = "onnxruntime-gpu" if _installed("onnxruntime-gpu") else "onnxruntime"
         raise EngineTooOld(
             f"onnxruntime {installed} is older than {oldest}, which this needs; "
-            f"upgrade: pip install 'onnxruntime>={oldest}'"
+            f"upgrade: pip install '{package}>={oldest}'"
         )
 
 

@@ -16,13 +16,13 @@ from edge.artifact import open_artifact
 from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, GpuMissing, MissingExtra
 from runtimes import Step, open_engine
 from runtimes.cuda import CudaEngine, engine
-from runtimes.onnxruntime import providers
+from runtimes.onnxruntime import providers, session
 from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.feeds import feeds
 from runtimes.tensorrt.form import LENGTHS
 from tests.runtimes.conformance import EngineConformance, OpenEngine, text
-from tests.runtimes.on_the_host import on_the_host
+from tests.runtimes.on_the_host import OnTheHost, on_the_host
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt_artifact import HALF, write_artifact
 
@@ -154,8 +154,24 @@ def test_sums_of_squares_are_no_float16() -> None:
 
 def test_an_older_onnxruntime_is_refused(exported_for_cuda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.__version__", "1.30.9")
-    with pytest.raises(EngineTooOld, match=r"onnxruntime 1\.30\.9 is older than 1\.31\.0"):
-        open_engine(open_artifact(exported_for_cuda), engine="cuda")
+    monkeypatch.setattr(session, "_installed", "onnxruntime-gpu".__eq__)
+    words = r"onnxruntime 1\.30\.9 is older than 1\.31\.0, .*pip install 'onnxruntime-gpu>=1\.31\.0'"
+    with pytest.raises(EngineTooOld, match=words):
+        Pretending(open_artifact(exported_for_cuda), 1, 128, None)
+
+
+@pytest.mark.parametrize("sm", ["7.5", "8.0", "12.1"])
+def test_windows_are_refused_where_attention_has_none(
+    sm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_artifact(tmp_path, engine="cuda", model_type="mistral", sliding_window=64)
+    monkeypatch.setattr(OnTheHost, "_gpu", lambda *_: Cuda(runtime=FakeCuda(sm)))
+    if sm == "7.5":
+        words = r"a window of 64 tokens, which ONNX Runtime keeps from sm_80 on; this is sm_75: edge convert"
+        with pytest.raises(EngineError, match=words):
+            on_the_host(path)
+    else:
+        assert on_the_host(path).isa == f"sm_{sm.replace('.', '')}"
 
 
 def test_a_graph_of_other_shapes_is_refused(exported_for_cuda: Path, tmp_path: Path) -> None:
