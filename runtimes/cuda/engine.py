@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edge.artifact import Artifact
-from edge.errors import EngineError, GpuMissing, MissingExtra
+from edge.errors import EngineError, EngineFailed, GpuMissing, MissingExtra
 from runtimes.cuda.device import OrtCudaDevice
-from runtimes.onnxruntime.providers import CUDA, OPTIONS, check_got, check_listed, refuse_fallback
+from runtimes.onnxruntime.providers import CUDA, OPTIONS, check_got, check_listed, explained, refuse_fallback
 from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
 from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.buckets import ladder
@@ -47,6 +47,9 @@ class CudaEngine(StaticEngine):
                 ort, artifact, variant, options, interface.inputs(), providers=(self.provider,)
             )
             self._check(session, ort)
+        except EngineFailed as e:
+            cuda.close()
+            raise explained(e) from e
         except BaseException:
             cuda.close()
             raise

@@ -136,12 +136,19 @@ def test_an_engine_that_fell_back_is_not_opened(exported_for_cuda: Path) -> None
         Pretending(open_artifact(exported_for_cuda), 1, 128, None)
 
 
-def test_a_part_of_the_graph_on_the_cpu_is_refused() -> None:
-    """Asked of ONNX Runtime itself, before it loads the graph."""
-    entries: dict[str, str] = {}
-    options = SimpleNamespace(add_session_config_entry=entries.__setitem__)
-    providers.refuse_fallback(options)
-    assert entries == {"session.disable_cpu_ep_fallback": "1"}
+class WithoutLibraries(CudaEngine):
+    """A GPU, and an ONNX Runtime that does not come to compute on it."""
+
+    def _gpu(self, ort: Any, options: Any) -> Cuda:
+        providers.refuse_fallback(options)
+        return Cuda(runtime=FakeCuda())
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_onnxruntime_itself_refuses_to_compute_on_the_cpu(exported_for_cuda: Path) -> None:
+    """All of the graph or a part of it: it is the same session option."""
+    with pytest.raises(EngineFailed, match=r"explicitly disabled.*library of CUDA or cuDNN is missing"):
+        WithoutLibraries(open_artifact(exported_for_cuda), 1, 128, None)
 
 
 def test_sums_of_squares_are_no_float16() -> None:
