@@ -64,13 +64,13 @@ def convert(
     """Write the artifact `out` for `engine` from an artifact for another one.
 
     Codes, zero points and scales of weights stay what they are, except that 8-bit scales become positive for tensorrt
-    (see `PositiveScales`), and norms and biases float16; KV is kept as the engine's default has it, since it is
-    calibrated with the checkpoint at hand. `out` appears whole or not at all.
+    (see `PositiveScales`), and norms and biases float16 there and for cuda; KV is kept as the engine's default has it,
+    since it is calibrated with the checkpoint at hand. `out` appears whole or not at all.
 
     Args:
         artifact: the folder to convert.
         out: the new artifact's folder; with `force` it may be the same one.
-        engine: cpu, onnxruntime or tensorrt.
+        engine: cpu, onnxruntime, tensorrt or cuda.
         force: replace an artifact at `out`.
         progress: called with (stage, bytes done, bytes in all).
 

@@ -15,6 +15,7 @@ from edge.errors import CapacityError, EngineError, InvalidArgument, MemoryBudge
 from export.artifact_files import write_artifact
 from export.calibration import CalibrationText
 from export.checkpoint import Checkpoint, open_checkpoint
+from export.cuda_variant import CUDA
 from export.evaluate.comparison import compare
 from export.evaluate.store import store_report
 from export.evaluate.text import EvaluationText
@@ -105,10 +106,10 @@ def export(
         block: weights that share a scale: 32, 64 or 128.
         zero_points: a zero point beside each scale.
         engine: what is to run it: cpu (int4 and int8 weights only, and the default for them), onnxruntime, or
-            tensorrt (symmetric int4 and int8, or fp16).
+            tensorrt (symmetric int4 and int8, or fp16), or cuda (int4, int8 or fp16), which is ONNX Runtime on a GPU.
         kv: what keys and values are kept as, where that is settled at export (engine onnxruntime): fp32, the default,
             int8 or int4, with a scale for each number of a head, fixed by how large they get on a text. Engine tensorrt
-            has fp16, the default, and int8, that in the opset 21 form alone.
+            has fp16, the default, and int8, that in the opset 21 form alone; engine cuda has fp16.
         method: how codes are chosen, one of METHODS, or auto, the default: by measured error, of several.
         effort: fast, normal or best: how much text is read and how many methods auto tries.
         bits: bits per weight, over all matrices, each of which then gets as many as it is worth; not with `weights`.
@@ -196,6 +197,11 @@ def _measured(
     What keeps it from being run here, such as an engine that is not installed, does not keep it from being made.
     """
     artifact = open_artifact(folder)
+    if engine == CUDA:
+        return None, (
+            "fidelity was not measured: edge evaluate does so where a GPU is, and edge convert --engine cpu gives the "
+            "same codes to CPUs"
+        )
     # Its engines are built from the artifact, so there are none yet, whether there is a GPU or not.
     runs = PortableEngine.name if engine == TENSORRT else "auto"
     try:

@@ -76,7 +76,7 @@ def write_forms(
     if recipe.bits:
         source = PositiveScales(source, recipe)
     with WeightsFile(folder / weights) as file:
-        store = WeightStore(source, recipe, file)
+        store = WeightStore(source, recipe, file, "float16")
         tables = RopeTables.stored(spec, store)
         graphs = {
             form: _graph(spec, store, form, tables, kv) for form in FORMS if kv is None or not form.in_place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import onnx
@@ -84,8 +85,7 @@ class StoredWeights:
     def vector(self, name: str) -> Rows:
         """See `WeightSource.vector`."""
         place = self._place(name)
-        half = self._initializers[place.stem].data_type == onnx.TensorProto.FLOAT16
-        kind = np.dtype("<f2" if half else "<f4")
+        kind = self._floats(place.stem)
         size = kind.itemsize
         data = self._bytes(
             place.stem, size * place.first_row, size * self._shapes[name][0], size * place.rows
@@ -126,7 +126,8 @@ class StoredWeights:
             return self._bytes(name, start * nbytes, count * nbytes, place.rows * nbytes).reshape(count, -1)
 
         codes = rows(("codes", "rows"), blocks * block * bits // 8)
-        scales = rows(("scales", "row_scales"), 4 * blocks).view("<f4").astype(np.float32)
+        kind = self._floats(f"{place.stem}.scales", f"{place.stem}.row_scales")
+        scales = rows(("scales", "row_scales"), kind.itemsize * blocks).view(kind).astype(np.float32)
         zeros = None
         if precision.zero_points:
             zeros = unpack(rows(("zeros", "row_zeros"), -(-blocks * bits // 8)), bits, blocks)
@@ -158,6 +159,12 @@ class StoredWeights:
         codes = unpack(rows("signed", width * bits // 8), bits, width) ^ np.uint8(1 << (bits - 1))
         scales = rows("half_scales", 2 * blocks).view("<f2").astype(np.float32)
         return Quantized(codes.reshape(count, blocks, -1), self._rounded(scales, place), None)
+
+    def _floats(self, *names: str) -> np.dtype[Any]:
+        """What the first of `names` that is there is stored as."""
+        found = next((self._initializers[name] for name in names if name in self._initializers), None)
+        half = found is not None and found.data_type == onnx.TensorProto.FLOAT16
+        return np.dtype("<f2" if half else "<f4")
 
     def _rounded(self, scales: Rows, place: _Place) -> Rows:
         if not np.isfinite(scales).all():

@@ -13,6 +13,7 @@ from edge.artifact.kv import STATIC_KV_BITS
 from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument
 from export.architecture.decoder import describe
+from export.cuda_variant import CUDA, check_embedding, check_half
 from export.graph.balanced_keys import BalancedKeys
 from export.graph.cpu_dialect import CpuDialect
 from export.graph.graph import newest
@@ -28,7 +29,7 @@ from export.portable_variant import TENSORRT, check_symmetric, graph_name, varia
 from export.quantize import Recipe
 
 CPU, ONNXRUNTIME = "cpu", "onnxruntime"
-ENGINES = (CPU, ONNXRUNTIME, TENSORRT)
+ENGINES = (CPU, ONNXRUNTIME, TENSORRT, CUDA)
 GRAPH, WEIGHTS = "model.onnx", "weights.bin"
 
 
@@ -49,6 +50,8 @@ def chosen_engine(engine: str | None, recipe: Recipe) -> str:
         )
     if engine == TENSORRT:
         check_symmetric(recipe)
+    if engine == CUDA:
+        check_half(recipe)
     return engine
 
 
@@ -63,6 +66,10 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
         if kv not in (None, "fp16", "int8"):
             raise InvalidArgument(f"kv is {kv!r}; engine {TENSORRT} keeps KV as one of fp16, int8")
         return KV_NAMES[kv or "fp16"]
+    if engine == CUDA:
+        if kv not in (None, "fp16"):
+            raise InvalidArgument(f"kv is {kv!r}; engine {CUDA} keeps KV as fp16: leave it out")
+        return KV_NAMES["fp16"]
     if engine != CPU:
         if kv is not None and kv not in able:
             raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
@@ -92,6 +99,8 @@ def write_variant(
     Raises:
         InvalidArgument, Unsupported, TensorError, StorageError, and what `calibrate` raises
     """
+    if engine == CUDA:
+        check_embedding(spec, recipe)
     place = folder / engine
     with writing(place):
         place.mkdir()
@@ -109,7 +118,7 @@ def write_variant(
             _write_graph(place / graph_name(form), model)
         return parts, variants(forms, WEIGHTS)
     with WeightsFile(place / WEIGHTS) as file:
-        store = WeightStore(source, recipe, file)
+        store = WeightStore(source, recipe, file, "float16" if engine == CUDA else "float32")
         dialect = (CpuDialect if engine == CPU else OnnxRuntimeDialect)(spec, store)
         describe(spec, dialect)
         graph = dialect.model()
@@ -126,8 +135,8 @@ def write_variant(
         names.append(INDEX)
     variant = Variant(
         engine=engine,
-        dialect=engine,
-        activation="int8" if recipe.bits else "float32",
+        dialect=CPU if engine == CPU else ONNXRUNTIME,
+        activation="float16" if engine == CUDA else "int8" if recipe.bits else "float32",
         requires=requires,
         model=f"{engine}/{GRAPH}",
         files=tuple(f"{engine}/{name}" for name in names),

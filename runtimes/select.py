@@ -7,10 +7,10 @@ from typing import Protocol
 
 from edge.artifact import Artifact
 from edge.errors import EngineError, EngineTooOld, GpuMissing, InvalidArgument, MissingExtra
+from runtimes.cuda import CudaEngine
 from runtimes.kernels.engine import CpuEngine
 from runtimes.onnxruntime import OnnxRuntimeEngine
 from runtimes.portable import PortableEngine
-from runtimes.portable.cuda_engine import CudaEngine
 from runtimes.protocol import Engine, Grant
 from runtimes.site import Site
 from runtimes.tensorrt.engine import TensorRtEngine

@@ -15,6 +15,8 @@ BOARD = "board"
 """Key of the provenance that tells what board an artifact was exported for, and with what KV."""
 STATIC_KV_BITS = {"float32": 32, "int8": 8, "int4": 4}
 """What a graph of stock operators can keep KV as, settled at export: bits of a number."""
+GPU_KV = {"tensorrt": ("float16", "int8"), "cuda": ("float16",)}
+"""What graphs for GPUs keep it as, by engine, the default first."""
 
 
 def static_kv_width(kind: str, head_dim: int) -> int:
@@ -33,10 +35,10 @@ def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
 def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[KvGroup, ...]:
     """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, token by token elsewhere.
 
-    Without `kind` it is int8 on the cpu engine, float16 for TensorRT, float32 elsewhere.
+    Without `kind` it is int8 on the cpu engine, float16 on GPUs, float32 elsewhere.
     """
     paged = engine == "cpu"
-    kind = kind or (DEFAULT_KV_TYPE if paged else "float16" if engine == "tensorrt" else "float32")
+    kind = kind or (DEFAULT_KV_TYPE if paged else "float16" if engine in GPU_KV else "float32")
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
@@ -67,7 +69,7 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
     kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
     if not kinds:
         return "float32"
-    known = ("float16", "int8") if engine == "tensorrt" else STATIC_KV_BITS
+    known = GPU_KV.get(engine, tuple(STATIC_KV_BITS))
     if kinds[0] not in known:
         raise ArtifactTooNew(
             f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "

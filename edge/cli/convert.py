@@ -28,17 +28,18 @@ from edge.cli.progress import ByteBar
 )
 @click.option(
     "--engine",
-    type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
+    type=click.Choice(["cpu", "onnxruntime", "tensorrt", "cuda"]),
     required=True,
-    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT.",
+    help="What is to run it: our kernels for CPUs, stock ONNX Runtime, TensorRT, or ONNX Runtime on a GPU (cuda).",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it is there already.")
 @output_options
 def command(artifact: Path, out: Path, engine: str, force: bool, as_json: bool, quiet: bool) -> None:
     """Turn an artifact for one engine into one for another, without the checkpoint.
 
-    Weights stay what they are to the last bit; only the scales of artifacts of format 1 are rounded, and TensorRT takes
-    no 8-bit scales below 0, which costs the largest weight of some blocks a step, and norms and biases as float16.
+    Weights stay what they are to the last bit; only the scales of artifacts of format 1 are rounded, TensorRT takes no
+    8-bit scales below 0, which costs the largest weight of some blocks a step, and for GPUs norms and biases are
+    float16.
     The files of ARTIFACT are verified on the way.
 
     \b

@@ -36,8 +36,8 @@ _OPTIONS = (
     ),
     click.option(
         "--engine",
-        type=click.Choice(["cpu", "onnxruntime", "tensorrt"]),
-        help="What is to run it: our kernels for CPUs, stock ONNX Runtime, or TensorRT.  "
+        type=click.Choice(["cpu", "onnxruntime", "tensorrt", "cuda"]),
+        help="What is to run it: our kernels for CPUs, stock ONNX Runtime, TensorRT, or ONNX Runtime on a GPU (cuda).  "
         "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
     ),
     click.option("--tensorrt", is_flag=True, help="The same as --engine tensorrt."),
@@ -54,9 +54,9 @@ _OPTIONS = (
         "--kv",
         type=click.Choice(["fp32", "fp16", "int8", "int4"]),
         help="What --engine onnxruntime keeps of the conversation: int8 is a quarter of the memory, faster answers and "
-        "slower prompts, int4 an eighth and far from exact. Engine tensorrt keeps fp16 or int8. Engine cpu is told by "
-        "edge run --kv; with --board this is what a load then takes.  [default: fp32, fp16 for tensorrt; with --board, "
-        "what fits]",
+        "slower prompts, int4 an eighth and far from exact. Engine tensorrt keeps fp16 or int8, cuda fp16. Engine cpu "
+        "is told by edge run --kv; with --board this is what a load then takes.  [default: fp32, fp16 for tensorrt and "
+        "cuda; with --board, what fits]",
     ),
     click.option(
         "--board",

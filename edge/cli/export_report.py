@@ -50,7 +50,8 @@ def next_step(report: dict[str, Any]) -> str:
         if report.get("engines"):
             return "copy it to the computer with the GPU, see docs/tensorrt.md"
         return f"edge build {shlex.quote(path)} --target GPU-OR-BOARD, see docs/tensorrt.md"
-    return f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
+    run = f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
+    return f"on a computer with an NVIDIA GPU: {run}" if report["engine"] == "cuda" else run
 
 
 def weights_text(report: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from edge.memory.size import parse_size
 
 ENGINES = ("auto", "cpu", "onnxruntime", "tensorrt", "portable", "cuda")
 """What `edge.load` takes; spelled out, since help needs no engine imported."""
-VARIANTS = ("cpu", "onnxruntime", "tensorrt")
+VARIANTS = ("cpu", "onnxruntime", "tensorrt", "cuda")
 """What an artifact can be for, the fastest first where there is no GPU."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,7 +124,7 @@ engine_option = click.option(
     show_default=True,
     metavar="NAME",
     help="What runs the model: cpu, onnxruntime, tensorrt, portable (what tensorrt runs, on the CPU), "
-    "cuda (the same, by ONNX Runtime on a GPU), or auto, the fastest that can.",
+    "cuda (ONNX Runtime on a GPU), or auto, the fastest that can.",
 )
 
 _ENGINE_OPTIONS = {

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from edge.artifact import MANIFEST, Manifest, ModelSpec, open_artifact, stored_kv_type
-from edge.artifact.kv import STATIC_KV_BITS
+from edge.artifact.kv import GPU_KV, STATIC_KV_BITS
 from edge.artifact.pages import KV_NAMES
 from edge.cli.extra import needs_exporter
 from edge.cli.options import VARIANTS
@@ -97,7 +97,12 @@ def check_stored_kv(folder: Path, manifest: Manifest, engine: str, kv: str | Non
 
 
 def check_kv(kv: str | None, engine: str) -> None:
-    """Raises InvalidArgument where stock operators do not keep `kv`."""
+    """Raises InvalidArgument where the engine does not keep `kv`."""
+    if engine in GPU_KV and kv is not None and KV_NAMES[kv] not in GPU_KV[engine]:
+        able = ", ".join(name for name, kind in KV_NAMES.items() if kind in GPU_KV[engine])
+        raise InvalidArgument(f"--kv {kv} is not what engine {engine} keeps, {able}; drop --kv")
+    if engine in GPU_KV:
+        return
     if engine != "cpu" and kv is not None and KV_NAMES[kv] not in STATIC_KV_BITS:
         raise InvalidArgument(
             f"--kv {kv} needs engine cpu, and this is for engine onnxruntime, whose stock operators keep fp32, "

@@ -21,8 +21,11 @@ _MIB = 1 << 20
 _RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
 # What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
 _STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2}
+_NO_COPIES = ("cpu", "tensorrt", "cuda")
 # Bytes for a weight that the portable engine has dequantized, measured: float32, and an embedding that is tied twice.
 _DEQUANTIZED = 6
+# Of a matrix with more rows CUDA's operator dequantizes a part at a time.
+_WHOLE_ROWS = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,8 @@ class Needs:
         if engine == "portable":
             copies = _DEQUANTIZED * spec.parameters
         else:
-            copies = 0 if engine in ("cpu", "tensorrt") or on_card else _stock_copies(spec, weights, kind)
+            alone = on_card or engine in _NO_COPIES
+            copies = 0 if alone else _stock_copies(spec, weights, kind)
         return cls(
             spec=spec,
             weights=weights + copies,
@@ -151,8 +155,8 @@ class Needs:
             + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
             + 2 * spec.intermediate_size
         )
-        activations = 4 * (CHUNK * widths + 2 * spec.vocab_size + self.held(context) * spec.head_dim)
-        return activations + self.staged
+        floats = 4 * (CHUNK * widths + 2 * spec.vocab_size + self.held(context) * spec.head_dim)
+        return floats + (_dequantized(spec) if self.engine == "cuda" else 0) + self.staged
 
     @property
     def runtime(self) -> int:
@@ -171,6 +175,12 @@ def largest_context(needs: Needs, free: int, sessions: int) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
+
+
+def _dequantized(spec: ModelSpec) -> int:
+    """The largest matrix as float16: CUDA's MatMulNBits makes one for a prompt, and drops it."""
+    rows = max(2 * spec.intermediate_size, min(spec.vocab_size, _WHOLE_ROWS))
+    return 2 * rows * spec.hidden_size
 
 
 def _stock_copies(spec: ModelSpec, weights: int, kind: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edge.artifact import Manifest, ModelSpec
+from edge.artifact.kv import GPU_KV
 from edge.artifact.pages import KV_NAMES
 from edge.memory.needs import Needs
 from edge.memory.weights import MIXED, Stored, engine_for
@@ -20,6 +21,8 @@ WEIGHTS_LADDER: tuple[tuple[str, float | None], ...] = (
 LAST_BLOCK = 128
 """Blocks of int4 where those of 32 do not fit: a twelfth less, for half as much KL again."""
 _ROUNDING = 0.1
+# What KV is kept as where nobody says, by engine, the closest first; stock operators of CPUs have others.
+_KINDS = {"cpu": ("int8",), "tensorrt": ("fp16", "int8"), "cuda": ("fp16",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +125,13 @@ def recipes(
 
     ladder = list(_ladder(wishes, held, of, spec))
     # Stock operators keep KV exactly unless told otherwise; pages in int8 are as good as exact (docs/kv-cache.md).
-    kinds = [wishes.kv] if wishes.kv else ["int8"] if engine == "cpu" else ["fp32", "int8"]
+    kinds = (wishes.kv,) if wishes.kv else _KINDS.get(engine, ("fp32", "int8"))
     good = tuple(recipe(stored, kv) for stored in ladder for kv in kinds)
     smallest = [ladder[-1]]
     if not wishes.weights_settled and wishes.block is None:
         smallest.append(of("int4", block=LAST_BLOCK))
-    last = [recipe(stored, kv) for kv in (kinds[-1], "int4") for stored in smallest]
+    fewest = () if engine in GPU_KV else ("int4",)
+    last = [recipe(stored, kv) for kv in (kinds[-1], *fewest) for stored in smallest]
     known = {(r.stored, r.kv) for r in good}
     return Recipes(
         good=good,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge.artifact import ModelSpec
+from edge.artifact.kv import GPU_KV
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 """Smallest first."""
@@ -14,7 +15,7 @@ MIXED = "mixed"
 _FLOAT_BYTES = {"fp16": 2, "fp32": 4}
 # The CPU kernels' layout: 16 rows a panel, panels on cache lines, float16 scales.
 _PANEL, _LINE, _SCALE = 16, 64, 2
-# Stock operators have float32 scales.
+# Stock operators have float32 scales on CPUs.
 _STOCK_SCALE = 4
 
 
@@ -49,7 +50,8 @@ class Stored:
         blocks, bits = -(-inputs // self.block), int(self.weights.removeprefix("int"))
         if self.engine != "cpu":
             zeros = rows * -(-blocks * bits // 8) if self.zero_points else 0
-            return rows * blocks * (self.block * bits // 8 + _STOCK_SCALE) + zeros
+            scale = _SCALE if self.engine in GPU_KV else _STOCK_SCALE
+            return rows * blocks * (self.block * bits // 8 + scale) + zeros
         zeros = _PANEL * blocks * bits // 8 if self.zero_points else 0
         panel = _PANEL * blocks * (self.block * bits // 8 + _SCALE) + zeros
         return -(-rows // _PANEL) * (-(-panel // _LINE) * _LINE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from export.cuda_variant import BITS as HALF_BITS
+from export.cuda_variant import CUDA
 from export.fit.matrices import Matrix
 from export.graph.panels import Panels
 from export.portable_variant import BITS as PORTABLE_BITS
@@ -13,6 +15,7 @@ _OFFERED = {
     CPU: tuple(Precision(bits, block) for bits in BITS for block in reversed(BLOCKS)),
     ONNXRUNTIME: tuple(Precision(bits, block) for bits in (4, 8) for block in reversed(BLOCKS)),
     TENSORRT: tuple(Precision(bits, block) for bits in PORTABLE_BITS for block in reversed(BLOCKS)),
+    CUDA: tuple(Precision(bits, block) for bits in HALF_BITS for block in reversed(BLOCKS)),
 }
 
 
@@ -30,5 +33,5 @@ def stored_bytes(matrix: Matrix, precision: Precision, engine: str) -> int:
         return halves * layout.count(matrix.rows // halves) * layout.nbytes
     codes = matrix.rows * blocks * precision.block * precision.bits // 8
     zeros = matrix.rows * -(-blocks * precision.bits // 8) if precision.zero_points else 0
-    scale = 2 if engine == TENSORRT else 4
+    scale = 2 if engine in (TENSORRT, CUDA) else 4
     return codes + scale * matrix.rows * blocks + zeros

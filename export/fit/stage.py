@@ -13,6 +13,7 @@ from edge.errors import InvalidArgument, StorageError
 from edge.version import VERSION
 from export.calibration import CalibrationText
 from export.checkpoint import QUANTIZATION, Checkpoint
+from export.cuda_variant import CUDA, check_embedding
 from export.fit.effort import Effort
 from export.fit.fit import FITTING, Plan, fit, identity
 from export.fit.grids import kept_tensors, require_some, source_grids
@@ -130,6 +131,8 @@ def chosen_weights(
     """
     nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
     recipe, grids = _with_grids(checkpoint, wish, engine)
+    if engine == CUDA:
+        check_embedding(checkpoint.spec, recipe)
     streamed = replace(recipe, method=wish.method if wish.method in STREAMED else "rtn")
     kept, all_of_them = _kept(checkpoint, streamed, grids)
     if not wish.fitted or (kept == all_of_them and not wish.targeted):

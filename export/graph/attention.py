@@ -1,8 +1,9 @@
 """Attention as both dialects for ONNX Runtime have it: GroupQueryAttention, with RoPE inside where it can.
 
 Adds the cache to the graph: seqlens_k int32 [1] (tokens in all, less one), total_sequence_length int32 [1], past.L.key
-and past.L.value float32 [1, kv_heads, capacity, head_dim] as inputs, present.L.key and present.L.value as outputs, to
-be bound to the memory of the past.
+and past.L.value [1, kv_heads, capacity, head_dim] of the type of activations as inputs, present.L.key and
+present.L.value as outputs, to be bound to the memory of the past. Where heads of float16 are turned outside of the
+operator there is first_position int64 [1] too.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Attention:
                 "choose another checkpoint"
             )
         self._spec, self._weights, self._graph = spec, weights, graph
+        self._half = weights.floats == "float16"
         self._lengths = [
             graph.input(name, [1], TensorProto.INT32) for name in ("seqlens_k", "total_sequence_length")
         ]
-        cos, sin = rope_tables(spec)
-        self._cos = graph.initializer("rope.cos", weights.constant(cos))
-        self._sin = graph.initializer("rope.sin", weights.constant(sin))
+        self._cos, self._sin = (
+            graph.initializer(f"rope.{name}", weights.constant(table.astype(weights.floats)))
+            for name, table in zip(("cos", "sin"), rope_tables(spec), strict=True)
+        )
 
     def emit(self, layer: int, qkv: Value, prefix: str) -> Value:
         """See `Builder.attention`."""
@@ -61,8 +64,9 @@ class Attention:
             if not turned_inside:
                 queries[i] = self._turned(queries[i])
         cache: list[int | str] = [1, spec.kv_heads, "capacity", spec.head_dim]
-        past = [graph.input(f"past.{layer}.{kind}", cache) for kind in ("key", "value")]
-        present = [graph.output(f"present.{layer}.{kind}", cache) for kind in ("key", "value")]
+        kept = TensorProto.FLOAT16 if self._half else TensorProto.FLOAT
+        past = [graph.input(f"past.{layer}.{kind}", cache, kept) for kind in ("key", "value")]
+        present = [graph.output(f"present.{layer}.{kind}", cache, kept) for kind in ("key", "value")]
         inputs = [*queries, *past, *self._lengths]
         if turned_inside:
             inputs += [self._cos, self._sin]
@@ -90,13 +94,20 @@ class Attention:
 
     def _turned(self, x: Value) -> Value:
         """Queries or keys with RoPE applied, the first token at the position behind those in the cache."""
+        inputs = [x, self._start(), self._cos, self._sin]
+        return self._graph.node("RotaryEmbedding", inputs, f"{x}.turned", domain=CONTRIB)
+
+    def _start(self) -> Value:
+        """Where the first token stands."""
         graph = self._graph
+        if self._half:
+            # ONNX Runtime leaves what is computed of shapes to the CPU, which sessions for CUDA are not to use.
+            return graph.input("first_position", [1], TensorProto.INT64)
         if graph.first("rope.start"):
             total = graph.node("Cast", ["total_sequence_length"], "rope.total", to=TensorProto.INT64)
             tokens = graph.node("Shape", ["input_ids"], "rope.tokens", start=1, end=2)
             graph.node("Sub", [total, tokens], "rope.start")
-        inputs = [x, "rope.start", self._cos, self._sin]
-        return graph.node("RotaryEmbedding", inputs, f"{x}.turned", domain=CONTRIB)
+        return "rope.start"
 
     def _head_norm(self, x: Value, heads: int, weight: str) -> Value:
         """Norm of every head by itself: [1, tokens, heads · head_dim] keeps its shape."""

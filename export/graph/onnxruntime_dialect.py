@@ -1,9 +1,13 @@
-"""The onnxruntime dialect: ONNX Runtime's contributed operators. Inputs and outputs are those of `Graph`."""
+"""The onnxruntime dialect: ONNX Runtime's contributed operators. Inputs and outputs are those of `Graph`.
+
+Activations, keys and values are floats as `WeightStore.floats` says: float32 for CPUs, float16 for CUDA.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -15,7 +19,10 @@ from export.graph.weight_store import StoredMatrix, WeightStore
 
 # Earlier ones take the zero points of 4-bit embeddings for those of other rows, if a row has an odd number of them.
 OLDEST_FOR_ODD_ZEROS = "1.27.0"
-# 8-bit activations in matrix products of quantized weights; the exact level has no fast 8-bit kernel.
+# The oldest whose sources the float16 graph was held against (docs/tensorrt.md). Until 1.24 CUDA gathers wrong rows.
+OLDEST_FOR_CUDA = "1.31.0"
+# 8-bit activations in matrix products of quantized weights; the exact level has no fast 8-bit kernel on CPUs. CUDA's
+# does not read the attribute.
 _INT8_ACTIVATIONS = 4
 
 
@@ -29,7 +36,10 @@ class OnnxRuntimeDialect:
     def __init__(self, spec: ModelSpec, weights: WeightStore) -> None:
         self._spec = spec
         self._weights = weights
+        self._half = weights.floats == "float16"
         self._graph = Graph(spec, [CONTRIB])
+        if self._half:
+            self._graph.need(OLDEST_FOR_CUDA)
         self._attention = Attention(spec, weights, self._graph)
         self._widths: dict[Value, int] = {}
 
@@ -56,6 +66,8 @@ class OnnxRuntimeDialect:
             inputs.append(graph.initializer(f"{matrix.name}.row_zeros", matrix.zeros, (matrix.rows, -1)))
             if bits == 4 and matrix.blocks % 2:
                 graph.need(OLDEST_FOR_ODD_ZEROS)
+        elif self._half:
+            inputs.append(self._middles(matrix, bits))
         rows = graph.node(
             "GatherBlockQuantized",
             inputs,
@@ -112,7 +124,12 @@ class OnnxRuntimeDialect:
     def head(self, stream: Value, update: Value, norm: str, weight: str) -> None:
         """See `Builder.head`."""
         normed, _ = self.norm(stream, update, norm)
-        self._product(normed, self._weights.matrix([weight]), "", self._graph.logits())
+        matrix, logits = self._weights.matrix([weight]), self._graph.logits()
+        if self._half:
+            product = self._product(normed, matrix, "", f"{logits}.float16")
+            self._graph.node("Cast", [product], logits, to=TensorProto.FLOAT)
+        else:
+            self._product(normed, matrix, "", logits)
 
     def model(self) -> onnx.ModelProto:
         """The finished graph, its weights in the weights file."""
@@ -145,14 +162,20 @@ class OnnxRuntimeDialect:
             N=matrix.rows,
             bits=precision.bits,
             block_size=precision.block,
-            accuracy_level=_INT8_ACTIVATIONS,
+            **({} if self._half else {"accuracy_level": _INT8_ACTIVATIONS}),
         )
+
+    def _middles(self, matrix: StoredMatrix, bits: int) -> Value:
+        """Zero points in the middle: older CUDA operators take 0 for those that are left out."""
+        middle = {4: 0x88, 8: 0x80}[bits]
+        points = np.full((matrix.rows, -(-matrix.blocks * bits // 8)), middle, np.uint8)
+        return self._graph.initializer(f"{matrix.name}.row_middles", self._weights.constant(points))
 
     def _float_data(self, matrix: StoredMatrix) -> Value:
         return self._graph.initializer(f"{matrix.name}.weight", matrix.data)
 
     def _widened(self, x: Value) -> Value:
-        """fp16 weights as float32; ONNX Runtime does this once, when it loads."""
-        if self._weights.recipe.weights != "fp16":
+        """fp16 weights as float32, where that is what is computed with; ONNX Runtime does this once, when it loads."""
+        if self._half or self._weights.recipe.weights != "fp16":
             return x
         return self._graph.node("Cast", [x], f"{x}.float32", to=TensorProto.FLOAT)

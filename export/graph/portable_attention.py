@@ -92,7 +92,7 @@ class PortableAttention:
         return self._graph.node("Reshape", [x, shape], f"{x}.heads")
 
     def _head_norm(self, x: Value, weight: str) -> Value:
-        scale = self._graph.initializer(*self._weights.half_vector([f"{weight}.weight"]))
+        scale = self._graph.initializer(*self._weights.vector([f"{weight}.weight"]))
         return rms_norm(self._graph, self._form, x, scale, weight, self._spec.norm_eps)
 
 

@@ -67,7 +67,7 @@ class PortableDialect:
         """See `Builder.norm`."""
         if update is not None:
             stream = self._graph.node("Add", [stream, update], f"{weight}.sum")
-        scale = self._graph.initializer(*self._weights.half_vector([f"{weight}.weight"]))
+        scale = self._graph.initializer(*self._weights.vector([f"{weight}.weight"]))
         return rms_norm(self._graph, self._form, stream, scale, weight, self._spec.norm_eps), stream
 
     def linear(self, x: Value, weights: Sequence[str], *, bias: bool) -> Value:
@@ -76,7 +76,7 @@ class PortableDialect:
         if not bias:
             return self._product(x, matrix, matrix.name)
         product = self._product(x, matrix, f"{matrix.name}.product")
-        b = graph.initializer(*self._weights.half_vector([f"{w}.bias" for w in weights]))
+        b = graph.initializer(*self._weights.vector([f"{w}.bias" for w in weights]))
         return graph.node("Add", [product, b], matrix.name)
 
     def attention(self, layer: int, qkv: Value, prefix: str) -> Value:

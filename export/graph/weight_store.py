@@ -70,14 +70,17 @@ class StoredSigned:
 class WeightStore:
     """Takes weights from `source` by their Hugging Face names, which have no `.weight` where a matrix is meant."""
 
-    def __init__(self, source: WeightSource, recipe: Recipe, file: WeightsFile) -> None:
+    def __init__(
+        self, source: WeightSource, recipe: Recipe, file: WeightsFile, floats: str = "float32"
+    ) -> None:
+        """`floats`, float32 or float16, is what norms, biases and scales for ONNX Runtime's operators are stored as."""
         self.recipe = recipe
+        self.floats = floats
         self._source = source
         self._file = file
         self._matrices: dict[str, StoredMatrix] = {}
         self._panels: dict[str, StoredPanels] = {}
         self._signed: dict[str, StoredSigned] = {}
-        self._halves: dict[str, Region] = {}
         self._vectors: dict[str, Region] = {}
         self._parts: dict[str, tuple[int, int]] = {}
 
@@ -91,32 +94,23 @@ class WeightStore:
         return self._file.store(array)
 
     def vector(self, names: Sequence[str]) -> tuple[str, Region]:
-        """The named vectors, one behind the other, float32; under what name."""
+        """The named vectors, one behind the other; under what name.
+
+        Raises:
+            TensorError: a number that float16 does not hold, where that is what they are stored as.
+        """
         name = "+".join(names)
         if name not in self._vectors:
             values = np.concatenate([self._source.vector(n) for n in names])
-            self._vectors[name] = self._file.store(values)
-            self._count(names, values.nbytes)
-        return name, self._vectors[name]
-
-    def half_vector(self, names: Sequence[str]) -> tuple[str, Region]:
-        """As `vector`, but float16.
-
-        Raises:
-            TensorError: a number that float16 does not hold.
-        """
-        name = "+".join(names)
-        if name not in self._halves:
-            values = np.concatenate([self._source.vector(n) for n in names])
             largest = float(np.abs(values).max())
-            if largest > LARGEST:
+            if self.floats == "float16" and largest > LARGEST:
                 raise TensorError(
                     f"tensor {name} holds a number of size {largest:g}, more than the {LARGEST:g} of float16; "
                     "export it for another engine"
                 )
-            self._halves[name] = self._file.store(values.astype(np.float16))
-            self._count(names, self._halves[name].nbytes)
-        return name, self._halves[name]
+            self._vectors[name] = self._file.store(values.astype(self.floats))
+            self._count(names, self._vectors[name].nbytes)
+        return name, self._vectors[name]
 
     def matrix(self, names: Sequence[str]) -> StoredMatrix:
         """The rows of the named matrices [outputs, inputs] stored as one, for ONNX Runtime's own operators."""
@@ -169,7 +163,7 @@ class WeightStore:
             parts.append(part.scales)
             if part.zeros is not None:
                 points.append(pack(part.zeros, bits))
-        scales = self._file.store(np.concatenate(parts))
+        scales = self._file.store(np.concatenate(parts).astype(self.floats))
         zeros = self._file.store(np.concatenate(points)) if points else None
         self._count(tensors, data.nbytes + scales.nbytes + (zeros.nbytes if zeros else 0))
         return StoredMatrix(name, rows, inputs, data, precision, scales, zeros)

@@ -56,9 +56,10 @@ def check_version(installed: str, oldest: str) -> None:
         EngineTooOld: `installed` is older than `oldest`.
     """
     if _numbers(installed) < _numbers(oldest):
+        package = "onnxruntime-gpu" if _installed("onnxruntime-gpu") else "onnxruntime"
         raise EngineTooOld(
             f"onnxruntime {installed} is older than {oldest}, which this needs; "
-            f"upgrade: pip install 'onnxruntime>={oldest}'"
+            f"upgrade: pip install '{package}>={oldest}'"
         )
 
 
@@ -82,7 +83,7 @@ def open_session(
     variant: Variant,
     options: Any,
     inputs: Mapping[str, InputShape],
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> Any:
     """An InferenceSession of the module `ort` for `variant`; its graph takes `inputs`, ids and positions.
 
@@ -100,7 +101,7 @@ def load_graph(
     model: str,
     files: Sequence[str],
     options: Any,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[Any] = ("CPUExecutionProvider",),
 ) -> Any:
     """An InferenceSession for the graph in the file `model`, its weights in `files`.
 

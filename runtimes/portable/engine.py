@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from edge.artifact import Artifact, Variant
 from edge.errors import EngineError, EngineTooOld
-from runtimes.onnxruntime.session import InputShape, check_version, onnxruntime, open_session, session_options
+from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
 from runtimes.portable.device import HostDevice
-from runtimes.tensorrt.bindings import IDS, WANTED, Interface
+from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.buckets import ladder
 from runtimes.tensorrt.chunks import Profile
 from runtimes.tensorrt.form import Form, form_of
@@ -51,7 +51,7 @@ class PortableEngine(StaticEngine):
         interface = Interface(artifact.spec, chosen, kind)
         options = session_options(ort, threads, spin=False)
         options.add_session_config_entry(*_FOLDED)
-        session = open_session(ort, artifact, variant, options, inputs(interface))
+        session = open_session(ort, artifact, variant, options, interface.inputs())
         device = HostDevice(ort, session, ladder(context), Profile(CHUNK, CHUNK))
         super().__init__(artifact, interface, device, threads, context, kv_budget)
 
@@ -85,13 +85,3 @@ def oldest(form: str, artifact: Artifact) -> str:
     """The oldest ONNX Runtime that runs a form of the artifact rightly."""
     coded = any(group.type == "int8" for group in artifact.manifest.kv)
     return OLDEST_FOR_CODES if coded else OLDEST[form]
-
-
-def inputs(interface: Interface) -> dict[str, InputShape]:
-    """Inputs of the graph, besides those that every graph has: capacity and number of tokens are free."""
-    first, second = interface.table(2, 3, 1), interface.table(5, 7, 1)
-    return {
-        name: tuple(a if a == b else None for a, b in zip(binding.shape, second[name].shape, strict=True))
-        for name, binding in first.items()
-        if not binding.output and name not in (IDS, WANTED)
-    }

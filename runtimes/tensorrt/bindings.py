@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,9 @@ IDS, POSITIONS, WRITE, WANTED, LOGITS = (
     "logit_positions",
     "logits",
 )
+LAST, TOTAL, FIRST = "seqlens_k", "total_sequence_length", "first_position"
+# GroupQueryAttention turns heads of a multiple of these itself.
+_TURNED_HEAD_STEP = 16
 KINDS = ("key", "value")
 
 
@@ -48,7 +51,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Interface:
-    """A model in one form of the portable dialect, its KV float16 or int8."""
+    """A model in one form, its KV float16 or int8."""
 
     spec: ModelSpec
     form: Form
@@ -70,17 +73,28 @@ class Interface:
             0 if self.form.in_place else 2 * self.spec.layers * self.spec.kv_heads * tokens * self.row_bytes
         )
 
+    @property
+    def turned_outside(self) -> bool:
+        """Whether a graph with lengths has to be told where the first token stands."""
+        return self.form.lengths and self.spec.head_dim % _TURNED_HEAD_STEP != 0
+
+    def inputs(self) -> dict[str, tuple[int | None, ...]]:
+        """Inputs of the graph besides ids and wanted positions: capacity and number of tokens are free, None."""
+        first, second = self.table(2, 3, 1), self.table(5, 7, 1)
+        return {
+            name: tuple(a if a == b else None for a, b in zip(binding.shape, second[name].shape, strict=True))
+            for name, binding in first.items()
+            if not binding.output and name not in (IDS, WANTED)
+        }
+
     def table(self, tokens: int, capacity: int, wanted: int) -> dict[str, Binding]:
         """What a call of `tokens` with logits at `wanted` of them binds, on a cache of `capacity`."""
         spec, form = self.spec, self.form
         long, whole = np.dtype(np.int64), (1, spec.kv_heads, capacity, spec.head_dim)
-        seen = (1, 1, tokens, keys(form, tokens, capacity))
         found = [
             Binding(IDS, (1, tokens), long, "fed"),
-            Binding(POSITIONS, (1, tokens), long, "fed"),
             Binding(WANTED, (wanted,), long, "fed"),
-            *(Binding(name, seen, np.dtype(bool), "fed") for name in mask_windows(spec)),
-            *((Binding(WRITE, (1,), long, "fed"),) if form.in_place else ()),
+            *(self._lengths() if form.lengths else self._places(tokens, capacity)),
             Binding(LOGITS, (wanted, spec.vocab_size), np.dtype(np.float32), "read", output=True),
         ]
         for name in cache_names(spec):
@@ -91,6 +105,22 @@ class Interface:
                 rows = (1, spec.kv_heads, tokens, spec.head_dim)
                 found.append(Binding(f"new.{name}", rows, self.kv_dtype, "rows", output=True))
         return {binding.name: binding for binding in found}
+
+    def _lengths(self) -> Iterator[Binding]:
+        """What says how many tokens there are."""
+        for name in (LAST, TOTAL):
+            yield Binding(name, (1,), np.dtype(np.int32), "fed")
+        if self.turned_outside:
+            yield Binding(FIRST, (1,), np.dtype(np.int64), "fed")
+
+    def _places(self, tokens: int, capacity: int) -> Iterator[Binding]:
+        """What says where tokens stand and what they see."""
+        seen = (1, 1, tokens, keys(self.form, tokens, capacity))
+        yield Binding(POSITIONS, (1, tokens), np.dtype(np.int64), "fed")
+        for name in mask_windows(self.spec):
+            yield Binding(name, seen, np.dtype(bool), "fed")
+        if self.form.in_place:
+            yield Binding(WRITE, (1,), np.dtype(np.int64), "fed")
 
 
 def cache_names(spec: ModelSpec) -> tuple[str, ...]:

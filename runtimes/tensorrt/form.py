@@ -1,4 +1,4 @@
-"""The forms of the portable dialect, as a runtime has to tell them apart."""
+"""The forms of graphs with a static cache, as a runtime has to tell them apart."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from edge.version import VERSION
 
 @dataclass(frozen=True)
 class Form:
-    """An `in_place` graph writes keys and values into the cache; another returns the new rows alone."""
+    """An `in_place` graph writes keys and values into the cache; another returns the new rows alone.
+
+    One with `lengths` is told how many tokens there are, where others get positions and masks.
+    """
 
     name: str
     in_place: bool
+    lengths: bool = False
 
 
 FORMS = (Form("opset24", True), Form("opset21", False))
-"""The newest first."""
+"""Of the portable dialect, the newest first."""
+LENGTHS = Form("onnxruntime", True, lengths=True)
+"""The onnxruntime dialect, whose attention works out the rest."""
 _BY_DIALECT = {f"portable-{form.name}": form for form in FORMS}
 
 

@@ -70,7 +70,7 @@ SPOILT: list[tuple[Callable[[Path], Any], type[EdgeError], str]] = [
     (
         lambda a: with_variant(a, engine="tpu"),
         EngineError,
-        "no variant for any of cpu, onnxruntime, tensorrt .it has: tpu",
+        "no variant for any of cpu, onnxruntime, tensorrt, cuda .it has: tpu",
     ),
     (lambda a: sealed(a, recipe={"weights": "int5"}), ArtifactCorrupt, "the recipe is none .*int5"),
     (lambda a: sealed(a, recipe={"colour": 1}), ArtifactCorrupt, "the recipe is none"),

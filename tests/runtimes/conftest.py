@@ -13,3 +13,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.runtimes.tensorrt_artifact import write_artifact
 
     return write_artifact(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session")
+def exported_for_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for engine cuda."""
+    from tests.runtimes.tensorrt_artifact import write_artifact
+
+    return write_artifact(tmp_path_factory.mktemp("exported_for_cuda"), engine="cuda")

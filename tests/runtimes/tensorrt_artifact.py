@@ -1,4 +1,4 @@
-"""A tiny artifact for TensorRT; neither torch nor transformers is needed for it."""
+"""A tiny artifact for GPUs; neither torch nor transformers is needed for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HALF = 4e-3
 """Of the largest logit: chunks of other sizes are rounded to float16 elsewhere. See docs/tensorrt.md."""
 
 
-def write_artifact(folder: Path, kv: str | None = None, **config: object) -> Path:
+def write_artifact(folder: Path, kv: str | None = None, engine: str = "tensorrt", **config: object) -> Path:
     """In an empty folder, with a context of 2048 tokens."""
     path = write_tiny_llama(folder / "checkpoint") / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 2048, **config}))
     # Every token with an embedding.
     tensors = random_tensors(CONFIG, np.random.default_rng(0))
     save_file(tensors, path.with_name("model.safetensors"), metadata={"format": "pt"})
-    export(folder / "checkpoint", folder / "m.edge", engine="tensorrt", kv=kv)
+    export(folder / "checkpoint", folder / "m.edge", engine=engine, kv=kv)
     return folder / "m.edge"
 
 

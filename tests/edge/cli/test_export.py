@@ -326,6 +326,32 @@ def test_graphs_for_tensorrt_are_not_said_to_run(
     assert "Next: edge run" in run_edge("convert", out, "-o", converted, "--engine", "cpu").out
 
 
+def test_an_artifact_for_cuda_from_the_export_to_the_load(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no GPU is, what comes next is said in each place."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    out = tmp_path / "tiny.edge"
+    options = ("--engine", "cuda", "--method", "rtn", "--fidelity")
+    told = run_edge("export", tiny_checkpoint, "-o", out, *options).out
+    assert "\nKV               fp16\n" in told
+    assert f"\nNext: on a computer with an NVIDIA GPU: edge run {out} " in told
+    assert "fidelity was not measured: edge evaluate does so where a GPU is" in told
+    assert "engine cuda, with onnxruntime 1.31.0 or newer" in run_edge("inspect", out).out
+    assert run_edge("verify", out).code == 0
+    plan = run_edge("plan", out, "--json").json
+    assert (plan["engine"], plan["kv"]) == ("cuda", "float16")
+    for engine in ("auto", "cuda"):
+        ended = run_edge("run", out, "-p", "hello", "--engine", engine)
+        assert ended.code == 1
+        assert f"Without a GPU: edge convert {out} -o OUT --engine cpu" in ended.err
+    ended = run_edge("build", out, "--target", "sm89")
+    assert "has no variant for engine 'tensorrt' (it has: cuda)" in ended.err
+    back = tmp_path / "cpu.edge"
+    assert run_edge("convert", out, "-o", back, "--engine", "onnxruntime", "-q").code == 0
+    assert run_edge("run", back, "-p", "hello", "--max-tokens", "3").code == 0
+
+
 def test_a_jetson_builds_its_engine_itself(run_edge: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.edge"
     options = ("--tensorrt", "--target", "jetson-orin-nano-8gb", "--method", "rtn", "--no-fidelity")

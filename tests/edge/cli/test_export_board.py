@@ -52,6 +52,9 @@ def shape(tmp_path: Path) -> Path:
         ("rk3588-8gb", {"bits": 4.5}, {"bits": 4.5}),
         ("rtx-4090", {}, {"weights": "int8", "engine": "onnxruntime", "kv": "fp32"}),
         ("rtx-4090", {"kv": "int8"}, {"kv": "int8", "engine": "onnxruntime"}),
+        ("rtx-4090", {"engine": "cuda"}, {"weights": "int8", "engine": "cuda", "kv": "fp16"}),
+        ("rtx-4090", {"engine": "tensorrt"}, {"engine": "tensorrt", "kv": "fp16"}),
+        ("rtx-4090", {"engine": "tensorrt", "kv": "int8"}, {"engine": "tensorrt", "kv": "int8"}),
         ("raspberry-pi-5-8gb", {"engine": "onnxruntime"}, {"engine": "onnxruntime"}),
         ("raspberry-pi-5-16gb", {"weights": "fp16"}, {"weights": "fp16", "engine": "onnxruntime"}),
     ],
@@ -90,6 +93,10 @@ def test_what_the_exporter_is_told(
         (
             ("--board", "jetson-nano", "--engine", "cpu", "--weights", "fp16"),
             "engine cpu takes int4 and int8",
+        ),
+        (
+            ("--board", "rtx-4060", "--engine", "cuda", "--kv", "int8"),
+            "--kv int8 is not what engine cuda keeps, fp16",
         ),
         (("--board", "jetson-nanu"), "did you mean jetson-nano"),
         (("--context", "4096"), "--context is what --board is to leave room for; add --board NAME"),

@@ -266,7 +266,7 @@ def test_an_artifact_for_no_engine_of_ours(run_edge: Run, tmp_path: Path, held: 
     (artifact / "edge.json").write_text(json.dumps(manifest))
     ended = run_edge("plan", artifact)
     assert ended.code == 1
-    assert "has no variant for any of cpu, onnxruntime, tensorrt; export it again" in ended.err
+    assert "has no variant for any of cpu, onnxruntime, tensorrt, cuda; export it again" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,16 @@ def test_the_engines_for_tensorrts_graphs() -> None:
     # 0.95 GB of SmolLM2-135M were measured, of which runtime and tokenizer take 0.13.
     assert 0.8e9 < on_cpu.weights < 0.95e9
     assert on_gpu.kv_bytes_per_token == on_cpu.kv_bytes_per_token
+
+
+def test_onnxruntime_on_a_gpu() -> None:
+    """KV is float16, weights are there once, and a prompt has one matrix as float16 beside them."""
+    weights = weight_bytes(SMOLLM2, "int4")
+    cuda, stock = (Needs.of(SMOLLM2, weights, "int4", name) for name in ("cuda", "onnxruntime"))
+    assert cuda.weights == weights < stock.weights
+    assert (cuda.kv_type, 2 * cuda.kv_bytes_per_token) == ("float16", stock.kv_bytes_per_token)
+    # The head of 49152 rows; of one with many more only a part is.
+    assert cuda.workspace(4096) - stock.workspace(4096) == 2 * SMOLLM2.vocab_size * SMOLLM2.hidden_size
+    many = replace(SMOLLM2, vocab_size=151936)
+    larger = [Needs.of(many, weights, "int4", name).workspace(4096) for name in ("cuda", "onnxruntime")]
+    assert larger[0] - larger[1] == 2 * 65536 * many.hidden_size

@@ -8,8 +8,19 @@ from typing import Any
 from edge.errors import EngineFailed, MissingExtra
 
 CUDA = "CUDAExecutionProvider"
+OPTIONS = {
+    # Its own choice is the next power of two, which no plan has counted.
+    "arena_extend_strategy": "kSameAsRequested",
+    # Otherwise SkipSimplifiedLayerNormalization adds squares up in float16, where large activations become infinite.
+    "enable_skip_layer_norm_strict_mode": "1",
+}
+"""Of the CUDA provider."""
 # A node that the provider has no kernel for would be computed on the CPU, at every call.
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_LIBRARIES = (
+    "a library of CUDA or cuDNN is missing, or of another version than the package was built for; "
+    "its messages say which"
+)
 _PACKAGES = {
     "x86_64": "pip install 'edgewise[gpu]', which brings onnxruntime-gpu, after pip uninstall onnxruntime",
     "aarch64": "on a Jetson take onnxruntime-gpu from NVIDIA's index for its JetPack, or build it: the wheels of the "
@@ -30,11 +41,15 @@ def refuse_fallback(options: Any) -> None:
     options.add_session_config_entry(_NO_FALLBACK, "1")
 
 
+def explained(e: EngineFailed) -> EngineFailed:
+    """The error of a session that did not open, with what may be behind it where it would have computed on the CPU."""
+    return EngineFailed(f"{e} It may be that {_LIBRARIES}") if "fallback to CPU" in str(e) else e
+
+
 def check_got(session: Any, ort: Any) -> None:
     """Raises EngineFailed where a session computes with another provider: one that fails to load is only logged."""
     got = session.get_providers()
     if not got or got[0] != CUDA:
         raise EngineFailed(
-            f"onnxruntime {ort.__version__} lists {CUDA} and computes with {got[0] if got else 'none'}: a library of "
-            "CUDA or cuDNN is missing, or of another version than the package was built for; its messages say which"
+            f"onnxruntime {ort.__version__} lists {CUDA} and computes with {got[0] if got else 'none'}: {_LIBRARIES}"
         )

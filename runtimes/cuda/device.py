@@ -1,0 +1,95 @@
+"""A GPU with ONNX Runtime: memory of `Cuda`, and a session that is given its addresses. Unverified on device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from runtimes.onnxruntime.engine import CHUNK
+from runtimes.onnxruntime.session import run_bound
+from runtimes.protocol import CancelToken, Logits
+from runtimes.tensorrt.bindings import LOGITS, Binding
+from runtimes.tensorrt.chunks import Profile
+from runtimes.tensorrt.cuda import Cuda, address
+from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
+from runtimes.tensorrt.feeds import Feeds
+
+
+class OrtCudaDevice:
+    """See `runtimes.tensorrt.device.Device`. One graph serves every capacity; `place` is where ONNX Runtime has it."""
+
+    loaded = 0
+
+    def __init__(
+        self, ort: Any, session: Any, cuda: Cuda, capacities: tuple[int, ...], place: str = "cuda"
+    ) -> None:
+        self.version = str(ort.__version__)
+        self.capacities = capacities
+        self.prefill = Profile(CHUNK, CHUNK)
+        self.place = place
+        self.cuda = cuda
+        self.session = session
+        self.options = ort.RunOptions()
+
+    def card_free(self) -> int | None:
+        """See `Device.card_free`."""
+        return self.cuda.own_free()
+
+    def allocate(self, nbytes: int) -> Memory:
+        """See `Device.allocate`."""
+        return self.cuda.allocate(nbytes)
+
+    def copy(self, source: Rows, target: Rows) -> None:
+        """See `Device.copy`."""
+        self.cuda.copy(source, target)
+
+    def write(self, data: Bytes, target: Rows) -> None:
+        """See `Device.write`."""
+        self.cuda.write(data, target)
+
+    def read(self, source: Rows) -> Bytes:
+        """See `Device.read`."""
+        return self.cuda.read(source)
+
+    def runner(self, capacity: int, decode: bool, memory: Mapping[str, Memory]) -> Runner:
+        """See `Device.runner`."""
+        return _OrtCudaRunner(self, memory)
+
+    def close(self) -> None:
+        """See `Device.close`."""
+        self.session = None
+        self.cuda.close()
+
+
+class _OrtCudaRunner:
+    def __init__(self, device: OrtCudaDevice, memory: Mapping[str, Memory]) -> None:
+        self._device, self._memory = device, memory
+
+    def run(
+        self,
+        feeds: Feeds,
+        table: Mapping[str, Binding],
+        cancel: CancelToken | None,
+        behind: Callable[[], None],
+    ) -> Logits:
+        """See `Runner.run`."""
+        device = self._device
+        binding = device.session.io_binding()
+        for name, array in feeds.items():
+            # It is copied to the GPU where its operators read it there.
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        binding.bind_output(LOGITS, "cpu")
+        for each in table.values():
+            if each.where == "cache":
+                memory = self._memory[each.name.removeprefix("past.").removeprefix("present.")]
+                assert each.nbytes <= memory.nbytes
+                bind = binding.bind_output if each.output else binding.bind_input
+                bind(each.name, device.place, 0, each.dtype, list(each.shape), address(memory))
+        # ONNX Runtime has a stream of its own.
+        device.cuda.synchronize()
+        run_bound(device.session, binding, device.options, cancel)
+        behind()
+        logits: Logits = binding.get_outputs()[0].numpy()
+        return logits
