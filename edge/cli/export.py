@@ -103,7 +103,8 @@ def command(
         if engine not in (None, "tensorrt"):
             raise InvalidArgument(f"--tensorrt and --engine {engine} do not go together; drop one of the two")
         engine = "tensorrt"
-    here, later = _sorted_targets(targets, engine)
+    mixed = bits is not None or size is not None
+    here, later = _sorted_targets(targets, engine, ["int4", "int8"] if mixed else [weights or "int4"])
     chosen: dict[str, Any] = {
         "weights": weights or "int4",
         "block": int(block or 32),
@@ -181,14 +182,16 @@ def default_output(source: str, weights: str) -> Path:
     return Path(f"{name}-{weights}.edge")
 
 
-def _sorted_targets(targets: Sequence[str], engine: str | None) -> tuple[list[str], list[str]]:
+def _sorted_targets(
+    targets: Sequence[str], engine: str | None, weights: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Targets whose engines are built here, and those that are built on the board; sure that it can be done."""
     if not targets:
         return [], []
     if engine != "tensorrt":
         raise InvalidArgument("--target is what an engine is built for; add --tensorrt")
     with needs_exporter("export"):
-        there = import_module("export.tensorrt.build").sorted_targets(targets)
+        there = import_module("export.tensorrt.build").sorted_targets(targets, weights)
     return tuple([target.name for target in group] for group in there)  # type: ignore[return-value]
 
 

@@ -134,13 +134,19 @@ def build(
     return BuildReport(artifact=str(artifact), engines=tuple(engines), seconds=time.perf_counter() - started)
 
 
-def sorted_targets(names: Iterable[str]) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+def sorted_targets(
+    names: Iterable[str], weights: Iterable[str] = ()
+) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
     """Targets whose engines are built here, and those whose board builds its own; what builds here is installed.
+
+    All can multiply weights of the types `weights`, such as int4.
 
     Raises:
         InvalidArgument, TargetRefused, TensorRTMissing, BoardError
     """
     targets = parse_targets(names)
+    for target in targets:
+        check_precision(weights, target)
     later = installed.built_elsewhere(targets)
     here = tuple(target for target in targets if target not in later)
     for target in here:
