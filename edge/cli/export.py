@@ -117,8 +117,8 @@ def command(
         for name, value in (("--context", context), ("--sessions", sessions)):
             if value is not None:
                 raise InvalidArgument(
-                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is loaded, or "
-                    "for TensorRT when its engine is built: edge build --context"
+                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is "
+                    "loaded, or its engine built (edge build)"
                 )
     planned = None
     if board is not None:

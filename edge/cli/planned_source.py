@@ -51,7 +51,7 @@ class PlannedSource:
         engine = wishes.engine or engine_for(wishes.weights, room.engine)
         if wishes.weights is not None and wishes.weights not in ENGINE_WEIGHTS[engine]:
             raise InvalidArgument(
-                f"engine {engine} takes weights in {' or '.join(ENGINE_WEIGHTS[engine])}, not {wishes.weights}; choose "
+                f"engine {engine} takes weights in {', '.join(ENGINE_WEIGHTS[engine])}, not {wishes.weights}; choose "
                 "such weights, or engine onnxruntime"
             )
         check_kv(wishes.kv, engine)
