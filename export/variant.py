@@ -64,7 +64,8 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
     if engine != CPU:
         able = kv_names(engine)
         if kv is not None and kv not in able:
-            raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as {' or '.join(able)}")
+            one = "one of " if len(able) > 1 else ""
+            raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as {one}{', '.join(able)}")
         return KV_NAMES[kv] if kv is not None else default_kv(engine)
     if kv is not None:
         raise InvalidArgument(
