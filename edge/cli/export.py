@@ -118,7 +118,8 @@ def command(
         for name, value in (("--context", context), ("--sessions", sessions)):
             if value is not None:
                 raise InvalidArgument(
-                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is loaded"
+                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is "
+                    "loaded, or its engine built (edge build)"
                 )
     planned = None
     if board is not None:
@@ -159,7 +160,9 @@ def command(
         # Before the build, which may be refused: the graphs are there then.
         print_report(result)
     if targets:
-        result["engines"] = run_build(target, here, quiet=quiet)["engines"] if here else []
+        contexts = [planned.choice.plan.context] if planned is not None else None
+        built = run_build(target, here, contexts=contexts, quiet=quiet)["engines"] if here else []
+        result["engines"] = built
         result["targets_elsewhere"] = later
     if as_json:
         print_json(result)
