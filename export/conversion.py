@@ -24,7 +24,6 @@ from export.stored_weights import StoredWeights, stored_recipe
 from export.usage import peak_rss_bytes
 from export.variant import ENGINES, chosen_engine, write_variant
 from export.widened import WidenedWeights, widened
-from runtimes.tensorrt.header import is_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,9 @@ def convert(
     engine = chosen_engine(engine, wide)
     variant = _other_variant(source, engine)
     with artifact_folder(out, force=force) as folder:
-        total = sum(entry.size for entry in source.manifest.files)
-        source.verify(Counter(report, "verify", total).add)
+        # Engines are not taken over.
+        read = {entry.path: entry.size for entry in source.entries if not source.optional(entry.path)}
+        source.verify(Counter(report, "verify", sum(read.values())).add, read)
         size = source.file(variant.model).stat().st_size
         total = sum(source.file(name).stat().st_size for name in variant.files) - size
         weights = StoredWeights(source, variant, recipe, Counter(report, "convert", total).add)
@@ -126,7 +126,7 @@ def _write(
     of_variants = {name for variant in manifest.variants for name in (variant.model, *variant.files)}
     for entry in manifest.files:
         # A report is of the artifact it was measured on, and engines are of its graphs.
-        if entry.path not in (*of_variants, FIDELITY, PAGE) and not is_engine(entry.path):
+        if entry.path not in (*of_variants, FIDELITY, PAGE) and not source.optional(entry.path):
             with writing(folder / entry.path):
                 (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source.file(entry.path), folder / entry.path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edge.artifact.engine_files import build_again, is_engine
 from edge.artifact.fields import parse_json, shown
 from edge.artifact.graphs import GraphsManifest
 from edge.artifact.manifest import MANIFEST, FileEntry, Manifest, Variant, read_header
@@ -22,7 +23,7 @@ _CHUNK = 4 << 20
 
 
 class Stored:
-    """A folder whose manifest was read and whose files are all there with the sizes it names."""
+    """A folder whose manifest was read and whose files are all there with the sizes it names, engines apart."""
 
     path: Path
 
@@ -30,6 +31,10 @@ class Stored:
     def entries(self) -> tuple[FileEntry, ...]:
         """The files that the manifest lists."""
         raise NotImplementedError
+
+    def optional(self, name: str) -> bool:
+        """Whether the artifact can be used without the file `name`."""
+        return False
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists the file `name`."""
@@ -47,26 +52,38 @@ class Stored:
                 return check_file(self.path, entry)
         raise ArtifactCorrupt(f"{self.path}: edge.json lists no {name}; export the artifact again")
 
-    def faults(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-        """A message for each bad file; `progress` is told the bytes hashed since the last call."""
+    def faults(
+        self, progress: Callable[[int], None] | None = None, only: Collection[str] | None = None
+    ) -> Iterator[str]:
+        """A message for each bad file, or of those that `only` names, with what to do.
+
+        `progress` is told the bytes hashed since the last call.
+        """
         for entry in self.entries:
+            if only is not None and entry.path not in only:
+                continue
             try:
                 if _sha256(check_file(self.path, entry), progress) != entry.sha256:
-                    yield f"{self.path / entry.path} has changed: its sha256 is not that of the manifest"
+                    yield (
+                        f"{self.path / entry.path} has changed: its sha256 is not that of the manifest; "
+                        f"{_again(self.path, entry)}"
+                    )
             except ArtifactCorrupt as e:
                 yield str(e)
             except OSError as e:
-                yield f"{self.path / entry.path} cannot be read ({e.strerror})"
+                yield f"{self.path / entry.path} cannot be read ({e.strerror}); {_again(self.path, entry)}"
 
-    def verify(self, progress: Callable[[int], None] | None = None) -> None:
-        """Hash every file.
+    def verify(
+        self, progress: Callable[[int], None] | None = None, only: Collection[str] | None = None
+    ) -> None:
+        """Hash every file, or those that `only` names.
 
         Raises:
             ArtifactCorrupt: naming every file that is missing, shortened or changed.
         """
-        faults = list(self.faults(progress))
+        faults = list(self.faults(progress, only))
         if faults:
-            raise ArtifactCorrupt("; ".join(faults) + "; export or copy the artifact again")
+            raise ArtifactCorrupt("; ".join(faults))
 
     def text(self, name: str) -> str:
         """The UTF-8 text of a file that the manifest lists.
@@ -94,6 +111,10 @@ class Artifact(Stored):
     def entries(self) -> tuple[FileEntry, ...]:
         """See `Stored.entries`."""
         return self.manifest.files
+
+    def optional(self, name: str) -> bool:
+        """Engines are, which are built again from the graphs."""
+        return is_engine(name) and not any(name in (v.model, *v.files) for v in self.manifest.variants)
 
     @property
     def spec(self) -> ModelSpec:
@@ -169,7 +190,8 @@ def open_artifact(path: str | Path, *, check_files: bool = True) -> Artifact:
 
 
 def open_any(path: str | Path, *, check_files: bool = True) -> Artifact | GraphArtifact:
-    """Open the artifact at `path`: manifest read, every file there with its size. Hashes are `verify`'s work.
+    """Open the artifact at `path`: manifest read, every file there with its size, engines apart. Hashes are
+    `verify`'s work.
 
     Without `check_files` only the manifest is read, for `faults` to find all that is wrong.
 
@@ -187,7 +209,7 @@ def open_any(path: str | Path, *, check_files: bool = True) -> Artifact | GraphA
     else:
         opened = GraphArtifact(folder, GraphsManifest.loads(text))
     for entry in opened.entries:
-        if check_files:
+        if check_files and not opened.optional(entry.path):
             check_file(folder, entry)
         else:
             inside(folder, entry.path)
@@ -204,15 +226,12 @@ def check_file(folder: Path, entry: FileEntry) -> Path:
     try:
         found = path.stat()
     except OSError as e:
-        raise ArtifactCorrupt(
-            f"{path} is missing ({e.strerror}); copy or export the artifact again"
-        ) from None
+        raise ArtifactCorrupt(f"{path} is missing ({e.strerror}); {_again(folder, entry)}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise ArtifactCorrupt(f"{path} is no regular file; copy or export the artifact again")
+        raise ArtifactCorrupt(f"{path} is no regular file; {_again(folder, entry)}")
     if found.st_size != entry.size:
         raise ArtifactCorrupt(
-            f"{path} has {found.st_size} bytes, the manifest says {entry.size}; "
-            "copy or export the artifact again"
+            f"{path} has {found.st_size} bytes, the manifest says {entry.size}; {_again(folder, entry)}"
         )
     return path
 
@@ -236,6 +255,12 @@ def inside(folder: Path, name: str) -> Path:
     if not Path(real).is_relative_to(os.path.realpath(folder)):
         raise UnsafePath(f"{path} is a link out of the artifact, to {real}; do not use this artifact")
     return path
+
+
+def _again(folder: Path, entry: FileEntry) -> str:
+    if is_engine(entry.path):
+        return build_again(folder / entry.path)
+    return "copy or export the artifact again"
 
 
 def _manifest_text(folder: Path) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from edge.artifact import MANIFEST, Artifact, GraphArtifact, Variant, open_any
+from edge.artifact.engine_files import is_engine
 from edge.artifact.kv import BOARD
 from edge.cli.fidelity import fidelity_rows, stored_fidelity
 from edge.cli.inspect_graphs import graphs_report, print_graphs
 from edge.cli.options import artifact_argument
 from edge.cli.output import count, output_options, print_json, print_table, size
 from edge.cli.plan_table import board_text
-from edge.errors import EngineError, InvalidArgument
+from edge.errors import InvalidArgument
 
 
 @click.command("inspect")
@@ -27,7 +28,8 @@ from edge.errors import EngineError, InvalidArgument
 def command(artifact: Path, layers: bool, as_json: bool, quiet: bool) -> None:
     """Show what an artifact is made of: the model, its sizes, its files and where it came from.
 
-    Reads the manifest and checks the size of every file; `edge verify` checks what is in them.
+    Reads the manifest and checks the size of every file; `edge verify` checks what is in them. An engine that is
+    damaged, missing or another artifact's is shown so.
 
     \b
     Example:
@@ -141,32 +143,35 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
 
 def _runs_on(variant: Variant) -> str:
     layout = f", weights in layout {variant.layout} {variant.layout_version}" if variant.layout else ""
-    library = "TensorRT" if variant.engine == "tensorrt" else "onnxruntime"
-    return f"engine {variant.engine}, with {library} {variant.requires} or newer{layout}"
+    if variant.engine == "tensorrt":
+        form = variant.dialect.removeprefix("portable-")
+        return f"engine tensorrt, form {form}: TensorRT {variant.requires} or newer, or TensorRT for RTX"
+    return f"engine {variant.engine}, with onnxruntime {variant.requires} or newer{layout}"
 
 
 def _engines(artifact: Artifact) -> list[dict[str, Any]]:
-    """What the headers of its engine files say; of one that cannot be read, why."""
-    if not any(entry.path.startswith("tensorrt/engines/") for entry in artifact.manifest.files):
+    """What the headers of its engine files say; of one that is of no use, why."""
+    if not any(is_engine(entry.path) for entry in artifact.manifest.files):
         return []
-    from runtimes.tensorrt.header import is_engine, read_header
+    from runtimes.tensorrt.header import engines, spoilt
 
-    found: list[dict[str, Any]] = []
-    for entry in artifact.manifest.files:
-        if is_engine(entry.path):
-            try:
-                header = read_header(artifact.file(entry.path))
-                found.append({"path": entry.path, "title": header.title, **asdict(header)})
-            except EngineError as e:
-                found.append({"path": entry.path, "error": str(e)})
-    return found
+    found: dict[str, dict[str, Any]] = {
+        name: {"path": name, "title": header.title, **asdict(header)} for name, header in engines(artifact)
+    }
+    found |= {
+        name: {"path": name, "error": str(why), "kind": type(why).__name__} for name, why in spoilt(artifact)
+    }
+    return [found[name] for name in sorted(found)]
 
 
 def _engine_text(engine: Mapping[str, Any]) -> str:
     if "error" in engine:
-        return f"not readable: {engine['error']}"
+        return f"{'damaged' if engine['kind'] == 'EngineDamaged' else 'not of use'}: {engine['error']}"
     gpus = " ".join(f"sm{sm.replace('.', '')}" for sm in engine["sms"])
-    return f"for {gpus} with {engine['title']}, {engine['capacity']} tokens"
+    return (
+        f"for {gpus} with {engine['title']} on {engine['platform']}, form {engine['form']}, "
+        f"{engine['capacity']} tokens"
+    )
 
 
 def _print_parts(artifact: Artifact) -> None:

@@ -19,7 +19,7 @@ from edge.errors import ArtifactCorrupt
 def command(artifact: Path, as_json: bool, quiet: bool) -> None:
     """Check every file of an artifact against the hash in its manifest.
 
-    Do so after copying an artifact to a board. Every bad file is named; the exit code is then 1.
+    Do so after copying an artifact to a board. Every bad file is named, with what to do; the exit code is then 1.
 
     \b
     Example:
@@ -31,7 +31,7 @@ def command(artifact: Path, as_json: bool, quiet: bool) -> None:
     with ByteBar("verify", total, quiet=quiet) as bar:
         faults = list(opened.faults(bar.add))
     if faults:
-        raise ArtifactCorrupt("\n".join([*faults, "copy or export the artifact again"]))
+        raise ArtifactCorrupt("\n".join(faults))
     if as_json:
         print_json({"ok": True, "files": len(files), "file_bytes": total})
     elif not quiet:

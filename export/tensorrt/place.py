@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge.artifact import MANIFEST, Artifact, FileEntry, open_artifact
+from edge.artifact.engine_files import FOLDER, engine_name, is_engine, told_by_name
 from edge.errors import EngineError
 from export.folder import alone, replace_file, sha256_of
 from export.graph.weights_file import writing
-from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, SUFFIX, EngineHeader, is_engine, read_header
+from runtimes.tensorrt.header import PLAN_OFFSET, EngineHeader, read_listed
 from runtimes.tensorrt.jit_cache import SUFFIX as JIT
 
 _PART = ".part"
@@ -61,13 +62,13 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
             file.flush()
             os.fsync(file.fileno())
         digest = sha256_of(part)
-        targets = "-".join(f"sm{sm.replace('.', '')}" for sm in header.sms)
-        name = f"{FOLDER}/{targets}/{header.capacity}-{digest[:8]}{SUFFIX}"
+        name = engine_name(header.sms, header.capacity, digest)
         entry = FileEntry(path=name, size=part.stat().st_size, sha256=digest)
         with alone(artifact.path):
             # Another build may have written it meanwhile.
-            manifest = open_artifact(artifact.path, check_files=False).manifest
-            old = [known for known in manifest.files if _replaced(artifact.path, known.path, name, header)]
+            known_now = open_artifact(artifact.path, check_files=False)
+            manifest = known_now.manifest
+            old = [known for known in manifest.files if _replaced(known_now, known, header)]
             kept = [known for known in manifest.files if known not in old]
             files = tuple(sorted([*kept, entry], key=lambda each: each.path))
             with _named(part, artifact.path / name):
@@ -100,14 +101,16 @@ def _remove(path: Path) -> None:
         path.parent.rmdir()
 
 
-def _replaced(folder: Path, known: str, name: str, header: EngineHeader) -> bool:
-    if not is_engine(known):
+def _replaced(artifact: Artifact, known: FileEntry, header: EngineHeader) -> bool:
+    if not is_engine(known.path):
         return False
     try:
-        old = read_header(folder / known)
+        old = read_listed(artifact, known)
     except EngineError:
-        # What cannot be read is replaced by what has its place.
-        return known.rsplit("-", 1)[0] == name.rsplit("-", 1)[0]
+        # What is missing, damaged or another artifact's has its name to tell what it was for.
+        targets, capacity = told_by_name(known.path)
+        new = {f"sm{sm.replace('.', '')}" for sm in header.sms}
+        return capacity == header.capacity and set(targets) <= new
     return (old.flavour, old.capacity) == (header.flavour, header.capacity) and set(old.sms) <= set(
         header.sms
     )

@@ -25,17 +25,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge.artifact import Artifact, Variant
-from edge.errors import EngineDamaged, EngineMismatch
+from edge.artifact import Artifact, FileEntry, Variant
+from edge.artifact.engine_files import build_again, is_engine
+from edge.errors import EngineDamaged, EngineError, EngineMismatch
 from edge.version import VERSION
 
 MAGIC = b"EDGETRT\0"
 FORMAT = 1
 PLAN_OFFSET = 4096
 """Where the plan begins: a page, so that it can be mapped."""
-FOLDER = "tensorrt/engines"
-"""Where in an artifact engine files are, in a folder for each target."""
-SUFFIX = ".engine"
 
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt_rtx"
 """The flavours, named after their Python modules."""
@@ -118,15 +116,21 @@ def read_header(path: Path) -> EngineHeader:
         EngineDamaged: it is no engine file, or truncated or altered.
         EngineMismatch: a later version of Edgewise wrote it.
     """
+    if path.exists() and not path.is_file():
+        raise EngineDamaged(f"{path} is no regular file; {build_again(path)}")
     try:
         with path.open("rb") as file:
             page, size = file.read(PLAN_OFFSET), path.stat().st_size
     except OSError as e:
-        raise EngineDamaged(f"{path} cannot be read ({e.strerror}); {_again()}") from None
+        raise EngineDamaged(f"{path} cannot be read ({e.strerror}); {build_again(path)}") from None
     if not page.startswith(MAGIC):
-        raise EngineDamaged(f"{path} is no engine file of Edgewise: it does not begin as one; {_again()}")
+        raise EngineDamaged(
+            f"{path} is no engine file of Edgewise: it does not begin as one; {build_again(path)}"
+        )
     if len(page) < PLAN_OFFSET:
-        raise EngineDamaged(f"{path} is truncated: it has {size} bytes, not even a header; {_again()}")
+        raise EngineDamaged(
+            f"{path} is truncated: it has {size} bytes, not even a header; {build_again(path)}"
+        )
     _, version, length, digest = _FIXED.unpack_from(page)
     if version > FORMAT:
         raise EngineMismatch(
@@ -135,12 +139,13 @@ def read_header(path: Path) -> EngineHeader:
         )
     text = page[_FIXED.size : _FIXED.size + length]
     if hashlib.sha256(text).digest() != digest:
-        raise EngineDamaged(f"{path} is altered: its header is not what was written; {_again()}")
+        raise EngineDamaged(f"{path} is altered: its header is not what was written; {build_again(path)}")
     header = _parsed(text, path)
     if size != PLAN_OFFSET + header.plan_bytes:
         what = "truncated" if size < PLAN_OFFSET + header.plan_bytes else "altered"
         raise EngineDamaged(
-            f"{path} is {what}: it has {size} bytes, its header says {PLAN_OFFSET + header.plan_bytes}; {_again()}"
+            f"{path} is {what}: it has {size} bytes, its header says {PLAN_OFFSET + header.plan_bytes}; "
+            f"{build_again(path)}"
         )
     return header
 
@@ -160,9 +165,9 @@ def check_plan(path: Path, header: EngineHeader, progress: Callable[[int], None]
                 if progress is not None:
                     progress(len(chunk))
     except OSError as e:
-        raise EngineDamaged(f"{path} cannot be read ({e.strerror}); {_again()}") from None
+        raise EngineDamaged(f"{path} cannot be read ({e.strerror}); {build_again(path)}") from None
     if digest.hexdigest() != header.plan_sha256:
-        raise EngineDamaged(f"{path} is altered: its plan is not what was written; {_again()}")
+        raise EngineDamaged(f"{path} is altered: its plan is not what was written; {build_again(path)}")
 
 
 def mismatch(header: EngineHeader, here: Here, artifact: Path | str) -> str | None:
@@ -197,18 +202,34 @@ def rebuild(artifact: Path | str, sm: str, capacity: int | None = None) -> str:
 
 
 def engines(artifact: Artifact) -> list[tuple[str, EngineHeader]]:
-    """The engine files of an artifact, as its manifest names them, with their headers.
+    """The engine files of an artifact, as its manifest names them, with their headers; `spoilt` has the others."""
+    return [(name, found) for name, found in _surveyed(artifact) if isinstance(found, EngineHeader)]
+
+
+def spoilt(artifact: Artifact) -> list[tuple[str, EngineError]]:
+    """Engine files that are of no use, damaged or of another artifact: why, with the command that builds them again."""
+    return [(name, found) for name, found in _surveyed(artifact) if isinstance(found, EngineError)]
+
+
+def read_listed(artifact: Artifact, entry: FileEntry) -> EngineHeader:
+    """The header of an engine of an artifact, sure to be built from it and to be the file that its manifest lists.
 
     Raises:
-        EngineDamaged, EngineMismatch, ArtifactCorrupt, UnsafePath
+        EngineDamaged, EngineMismatch
     """
-    names = [entry.path for entry in artifact.manifest.files if is_engine(entry.path)]
-    return [(name, read_header(artifact.file(name))) for name in names]
-
-
-def is_engine(name: str) -> bool:
-    """Whether a file of an artifact is an engine, by its name."""
-    return name.startswith(f"{FOLDER}/") and name.endswith(SUFFIX)
+    path = artifact.path / entry.path
+    header = read_header(path)
+    own = (artifact_fingerprint(artifact, v) for v in artifact.manifest.variants if v.engine == TENSORRT)
+    if header.artifact not in own:
+        raise EngineMismatch(
+            f"{path} is built from another artifact than {artifact.path}; {build_again(path)}"
+        )
+    if PLAN_OFFSET + header.plan_bytes != entry.size:
+        raise EngineDamaged(
+            f"{path} is altered: it has {PLAN_OFFSET + header.plan_bytes} bytes, the manifest says {entry.size}; "
+            f"{build_again(path)}"
+        )
+    return header
 
 
 def artifact_fingerprint(artifact: Artifact, variant: Variant) -> str:
@@ -228,9 +249,20 @@ def sm_name(sm: str) -> str:
     return f"sm_{sm.replace('.', '')}"
 
 
+def _surveyed(artifact: Artifact) -> list[tuple[str, EngineHeader | EngineError]]:
+    found: list[tuple[str, EngineHeader | EngineError]] = []
+    for entry in artifact.manifest.files:
+        if is_engine(entry.path):
+            try:
+                found.append((entry.path, read_listed(artifact, entry)))
+            except EngineError as e:
+                found.append((entry.path, e))
+    return found
+
+
 def _parsed(text: bytes, path: Path) -> EngineHeader:
     # Its checksum is right, so that what is wrong was written so.
-    wrong = EngineDamaged(f"{path} is altered: its header is none of Edgewise; {_again()}")
+    wrong = EngineDamaged(f"{path} is altered: its header is none of Edgewise; {build_again(path)}")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -263,7 +295,3 @@ def _is_shapes(value: Any) -> bool:
         and set(value) == {"tokens", "logits"}
         and all(map(_KINDS["int"], value.values()))
     )
-
-
-def _again() -> str:
-    return "build it again with: edge build ARTIFACT --target TARGET"

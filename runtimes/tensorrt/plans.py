@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.artifact import Artifact, ModelSpec
+from edge.artifact.engine_files import told_by_name
 from edge.errors import EngineError, EngineMismatch
 from runtimes.site import HOST, Site
 from runtimes.tensorrt import library
@@ -20,11 +21,10 @@ from runtimes.tensorrt.header import (
     Here,
     artifact_fingerprint,
     engines,
-    is_engine,
     mismatch,
-    read_header,
     rebuild,
     sm_name,
+    spoilt,
 )
 
 
@@ -99,17 +99,13 @@ def site_of(spec: ModelSpec, plans: Sequence[Plan], card: int | None) -> Site:
 
 
 def built_site(artifact: Artifact, card: int | None) -> Site:
-    """The same for the engines that were built of an artifact, whatever GPU they are for; a guess where none is there.
-
-    Raises:
-        EngineDamaged, EngineMismatch, ArtifactError
-    """
-    names = [entry.path for entry in artifact.manifest.files if is_engine(entry.path)]
-    known, plans = _fingerprints(artifact), []
-    for path in [artifact.file(name) for name in names if (artifact.path / name).exists()]:
-        header = read_header(path)
-        if header.artifact == known.get(header.form):
-            plans.append(_plan(path, header))
+    """The same for the whole engines of an artifact, whatever GPU they are for; a guess where none is there."""
+    known = _fingerprints(artifact)
+    plans = [
+        _plan(artifact.path / name, header)
+        for name, header in engines(artifact)
+        if header.artifact == known.get(header.form)
+    ]
     return site_of(artifact.spec, consistent(plans), card) if plans else replace(HOST, card=card)
 
 
@@ -118,8 +114,9 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
 
     Raises:
         EngineMismatch: there are engines, and none of them does; it says why not, and what to run.
+        EngineDamaged: so is the one that would.
         EngineError: there are none.
-        EngineDamaged, ArtifactError
+        ArtifactError
     """
     fingerprints = _fingerprints(artifact)
     fitting: dict[str, list[Plan]] = {}
@@ -142,6 +139,10 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
         if all(whys):
             refusals.append(f"{artifact.path / name} is {whys[0]}")
     if not fitting:
+        bad = spoilt(artifact)
+        wanted = [e for name, e in bad if sm_name(sm).replace("_", "") in told_by_name(name)[0]]
+        if wanted or (bad and not refusals):
+            raise (wanted or [e for _, e in bad])[-1]
         if refusals:
             # That of the newest engine, which is what was built last.
             raise EngineMismatch(refusals[-1])

@@ -12,10 +12,11 @@ import click
 import pytest
 
 import edge.cli.build
+from edge.artifact import Artifact
 from edge.cli.options import TargetName
 from edge.errors import TargetRefused
-from runtimes.tensorrt.header import EngineHeader, Shapes
-from tests.edge.artifact.samples import entries, write_artifact
+from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
+from tests.edge.artifact.samples import VARIANT, entries, write_artifact
 from tests.edge.cli.artifacts import FILES, MANIFEST_OF_WINDOWED
 from tests.edge.cli.conftest import Ended
 
@@ -174,13 +175,22 @@ def test_targets_complete(typed: str, found: list[str]) -> None:
 
 @pytest.fixture
 def with_engine(tmp_path: Path) -> Path:
-    files = {**FILES, NAME: HEADER.dumps() + PLAN}
-    return write_artifact(tmp_path / "m.edge", replace(MANIFEST_OF_WINDOWED, files=entries(files)), files)
+    return write_with_engine(tmp_path / "m.edge")
+
+
+def write_with_engine(folder: Path, graph: bytes = b"graph") -> Path:
+    variant = replace(VARIANT, engine="tensorrt", dialect="portable-opset24")
+    files = {**FILES, variant.model: graph}
+    kv = tuple(replace(group, type="float16") for group in MANIFEST_OF_WINDOWED.kv)
+    manifest = replace(MANIFEST_OF_WINDOWED, kv=kv, variants=(variant,), files=entries(files))
+    header = replace(HEADER, artifact=artifact_fingerprint(Artifact(folder, manifest), variant))
+    files[NAME] = header.dumps() + PLAN
+    return write_artifact(folder, replace(manifest, files=entries(files)), files)
 
 
 def test_inspect_shows_engines(run_edge: Run, with_engine: Path) -> None:
     assert (
-        "\nengine           for sm86 sm89 with TensorRT-RTX 1.7, 4096 tokens\n"
+        "\nengine           for sm86 sm89 with TensorRT-RTX 1.7 on linux-x86_64, form opset24, 4096 tokens\n"
         in run_edge("inspect", with_engine).out
     )
     (engine,) = run_edge("inspect", with_engine, "--json").json["engines"]
@@ -188,14 +198,43 @@ def test_inspect_shows_engines(run_edge: Run, with_engine: Path) -> None:
     assert run_edge("verify", with_engine).code == 0
 
 
-def test_a_damaged_engine_does_not_hide_the_rest(run_edge: Run, with_engine: Path) -> None:
-    data = bytearray((with_engine / NAME).read_bytes())
+def other_artifacts(engine: Path) -> None:
+    other = write_with_engine(engine.parents[3].with_name("other.edge"), b"other graph")
+    engine.write_bytes((other / NAME).read_bytes())
+
+
+def altered(engine: Path) -> None:
+    data = bytearray(engine.read_bytes())
     data[70] ^= 1
-    (with_engine / NAME).write_bytes(data)
-    assert "not readable: " in run_edge("inspect", with_engine).out
-    assert "is altered: its header" in run_edge("inspect", with_engine, "--json").json["engines"][0]["error"]
+    engine.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (altered, "damaged: {engine} is altered: its header"),
+        (lambda engine: engine.write_bytes(engine.read_bytes()[:-1]), "damaged: {engine} is truncated"),
+        (lambda engine: engine.write_bytes(engine.read_bytes() + b"x"), "damaged: {engine} is altered"),
+        (lambda engine: engine.unlink(), "damaged: {engine} cannot be read (No such file"),
+        (other_artifacts, "not of use: {engine} is built from another artifact than {artifact}"),
+    ],
+    ids=["altered", "truncated", "longer", "deleted", "another's"],
+)
+def test_a_bad_engine_does_not_hide_the_rest(
+    run_edge: Run, with_engine: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    engine = with_engine / NAME
+    damage(engine)
+    again = f"build it again with: edge build {with_engine} --target sm86,sm89 --context 4096"
+    shown = next(
+        line for line in run_edge("inspect", with_engine).out.splitlines() if line.startswith("engine ")
+    )
+    assert shown.startswith(f"engine           {told.format(engine=engine, artifact=with_engine)}")
+    assert shown.endswith(again)
+    assert again in run_edge("inspect", with_engine, "--json").json["engines"][0]["error"]
     ended = run_edge("verify", with_engine)
     assert ended.code == 1
-    assert f"{NAME} has changed" in ended.err
-    (with_engine / NAME).write_bytes(bytes(data[:-1]))
-    assert "has 8095 bytes, the manifest says 8096" in run_edge("verify", with_engine).err
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: {engine} ")
+    assert line.endswith(again)
+    assert run_edge("plan", with_engine).code == 0

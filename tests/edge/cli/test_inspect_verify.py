@@ -83,13 +83,16 @@ def test_inspect_json(run_edge: Run, artifact: Path) -> None:
 
 
 def test_inspect_names_the_tensorrt_of_each_form(run_edge: Run, tmp_path: Path) -> None:
-    forms = [replace(VARIANT, engine="tensorrt", requires=version) for version in ("10.16.0", "10.3.0")]
+    forms = [
+        replace(VARIANT, engine="tensorrt", dialect=f"portable-{form}", requires=version)
+        for form, version in (("opset24", "10.16.0"), ("opset21", "10.3.0"))
+    ]
     manifest = replace(MANIFEST_OF_WINDOWED, variants=tuple(forms), files=entries(FILES))
     write_artifact(tmp_path / "m.edge", manifest, FILES)
     told = [line for line in run_edge("inspect", tmp_path / "m.edge").out.splitlines() if "runs on" in line]
-    assert [line.partition("with ")[2] for line in told] == [
-        "TensorRT 10.16.0 or newer",
-        "TensorRT 10.3.0 or newer",
+    assert [line.partition("engine ")[2] for line in told] == [
+        "tensorrt, form opset24: TensorRT 10.16.0 or newer, or TensorRT for RTX",
+        "tensorrt, form opset21: TensorRT 10.3.0 or newer, or TensorRT for RTX",
     ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.artifact import open_artifact
+from edge.artifact.engine_files import FOLDER
 from edge.errors import (
     EdgeError,
     EngineError,
@@ -28,7 +29,7 @@ from export import convert
 from export.tensorrt import build as room
 from export.tensorrt.build import build, sorted_targets
 from export.tensorrt.installed import this_platform
-from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, Shapes, check_plan, engines
+from runtimes.tensorrt.header import PLAN_OFFSET, Shapes, check_plan, engines, read_header
 
 Fake = Callable[..., None]
 RTX = ("tensorrt_rtx", "1.7.1.116")
@@ -97,15 +98,34 @@ def test_a_later_build_replaces_what_it_stands_for(artifact: Path, fake_tensorrt
     assert not (artifact / FOLDER / "sm89").exists()
 
 
-def test_a_damaged_engine_is_replaced(artifact: Path, fake_tensorrt: Fake) -> None:
-    fake_tensorrt(*RTX)
-    engine = Path(build(artifact, ["sm89"], contexts=[64]).engines[0].path)
+def alter(engine: Path) -> None:
     data = bytearray(engine.read_bytes())
     data[60] ^= 1
     engine.write_bytes(data)
-    assert [str(fault) for fault in open_artifact(artifact).faults()] != []
-    build(artifact, ["sm89"], contexts=[64], chunk=8)
-    open_artifact(artifact).verify()
+
+
+def another_artifacts(engine: Path) -> None:
+    header = replace(read_header(engine), artifact="ab" * 16)
+    engine.write_bytes(header.dumps() + engine.read_bytes()[PLAN_OFFSET:])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [alter, another_artifacts, lambda engine: engine.write_bytes(b"cut"), lambda engine: engine.unlink()],
+    ids=["altered", "another's", "truncated", "deleted"],
+)
+def test_a_bad_engine_is_replaced(
+    artifact: Path, fake_tensorrt: Fake, damage: Callable[[Path], None]
+) -> None:
+    fake_tensorrt(*RTX)
+    engine = Path(build(artifact, ["sm89"], contexts=[64]).engines[0].path)
+    damage(engine)
+    assert len(list(open_artifact(artifact).faults())) == 1
+    build(artifact, ["sm86,sm89"], contexts=[64], chunk=8)
+    opened = open_artifact(artifact)
+    opened.verify()
+    assert [header.sms for _, header in engines(opened)] == [("8.6", "8.9")]
+    assert not engine.exists()
 
 
 def test_a_jetson_builds_for_itself(artifact: Path, fake_tensorrt: Fake, on_an_orin: None) -> None:

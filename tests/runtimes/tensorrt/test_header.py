@@ -19,7 +19,6 @@ from runtimes.tensorrt.header import (
     Shapes,
     check_here,
     check_plan,
-    is_engine,
     mismatch,
     read_header,
 )
@@ -205,9 +204,3 @@ def test_the_command_can_be_pasted() -> None:
     told = mismatch(HEADER, replace(HERE, sm="8.7"), Path("my models/q.edge"))
     assert told is not None
     assert told.endswith("run: edge build 'my models/q.edge' --target sm87 --context 4096")
-
-
-def test_which_files_are_engines() -> None:
-    assert is_engine("tensorrt/engines/sm89/4096-abcd.engine")
-    assert not is_engine("tensorrt/opset24.onnx")
-    assert not is_engine("tensorrt/engines/sm89/notes.txt")

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from edge.artifact import open_artifact
+from edge.artifact.engine_files import engine_name
 from edge.errors import (
     ArtifactCorrupt,
+    EngineDamaged,
     EngineError,
     EngineFailed,
     EngineMismatch,
@@ -24,12 +26,13 @@ from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
 from runtimes.tensorrt import jit_cache, library
 from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt.header import engines
 from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeTensorRtRtx
-from tests.runtimes.tensorrt.machine import Built
+from tests.runtimes.tensorrt.machine import CAPACITIES, Built
 from tests.runtimes.tensorrt_artifact import HALF
 
 
@@ -217,6 +220,29 @@ def test_engines_that_are_for_something_else(
 ) -> None:
     with pytest.raises(EngineMismatch, match=match):
         machine(cuda=FakeCuda(sm), **changes).open()
+
+
+def test_a_damaged_engine_is_passed_over(machine: Built) -> None:
+    here = machine()
+    name = engines(here.artifact)[-1][0]
+    (here.artifact.path / name).write_bytes(b"damaged")
+    assert here.open()._device.capacities == CAPACITIES[:-1]
+
+
+def test_a_damaged_engine_is_told_where_it_is_what_is_wanted(machine: Built) -> None:
+    here = machine(sms=("8.6",))
+    old, new = engines(here.artifact)[0][0], engine_name(["8.9"], 256, "0" * 8)
+    (here.artifact.path / old).rename(here.artifact.path / new)
+    manifest = here.artifact.path / "edge.json"
+    manifest.write_text(manifest.read_text().replace(old, new))
+    here.artifact = open_artifact(here.artifact.path)
+    with pytest.raises(EngineMismatch, match="built for sm_86"):
+        here.open()
+    (here.artifact.path / new).write_bytes(b"damaged")
+    with pytest.raises(
+        EngineDamaged, match=r"build it again with: edge build .*/m\.edge --target sm89 --context 256$"
+    ):
+        here.open()
 
 
 def test_no_engines_at_all(machine: Built) -> None:

@@ -1,0 +1,41 @@
+"""Engine files of an artifact: built from its graphs on the way, so that it is whole without them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+FOLDER = "tensorrt/engines"
+"""Where in an artifact engine files are, in a folder for each target."""
+SUFFIX = ".engine"
+_NAME = re.compile(r"(sm\d{2,3}(?:-sm\d{2,3})*)/(\d{1,9})-[0-9a-f]{8}\.engine")
+
+
+def is_engine(name: str) -> bool:
+    """Whether a file of an artifact is an engine, by its name."""
+    return name.startswith(f"{FOLDER}/") and name.endswith(SUFFIX)
+
+
+def engine_name(sms: Iterable[str], capacity: int, sha256: str) -> str:
+    """The name of an engine for compute capabilities such as 8.9, with a cache of `capacity` tokens."""
+    targets = "-".join(f"sm{sm.replace('.', '')}" for sm in sms)
+    return f"{FOLDER}/{targets}/{capacity}-{sha256[:8]}{SUFFIX}"
+
+
+def told_by_name(name: str) -> tuple[tuple[str, ...], int]:
+    """The targets of an engine, such as sm89, and its tokens, by its name; none and 0 where that tells nothing."""
+    match = _NAME.fullmatch(name.removeprefix(f"{FOLDER}/"))
+    return (tuple(match[1].split("-")), int(match[2])) if match else ((), 0)
+
+
+def build_again(path: Path) -> str:
+    """What to do about the engine file `path` of an artifact, with the command."""
+    artifact, found, name = path.as_posix().rpartition(f"{FOLDER}/")
+    if not found:
+        return "build it again with edge build"
+    targets, capacity = told_by_name(name)
+    context = f" --context {capacity}" if capacity else ""
+    target = ",".join(targets) or "GPU-OR-BOARD"
+    return f"build it again with: edge build {shlex.quote(artifact.rstrip('/') or '.')} --target {target}{context}"
