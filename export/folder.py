@@ -72,14 +72,14 @@ def write_text(path: Path, text: str) -> int:
         return path.write_bytes(data)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file aside, and give it its name when it is whole and on the disk.
+def replace_file(path: Path, content: bytes, **advice: str) -> None:
+    """Write a file aside, and give it its name when it is whole and on the disk; `advice` as `writing` takes it.
 
     Raises:
         StorageError
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with writing(path):
+    with writing(path, **advice):
         try:
             with part.open("wb") as file:
                 file.write(content)

@@ -169,7 +169,7 @@ def command(
     if told:
         if result.get("engines"):
             click.echo()
-            print_engines(result["engines"])
+            print_engines(target, result["engines"])
         click.echo(f"\nNext: {next_step(result)}")
 
 

@@ -103,16 +103,14 @@ class TargetName(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Targets that start with what stands behind the last comma."""
-        import boards
+        from boards.targets import target_names
 
         head, comma, tail = incomplete.rpartition(",")
-        sms = {profile.sm.value for profile in boards.profiles() if profile.sm is not None}
-        names = {f"sm{sm.replace('.', '')}": "" for sm in sorted(sms, key=float)}
-        names |= {profile.name: profile.title for profile in boards.profiles() if profile.sm is not None}
+        named = head.split(",")
         return [
             CompletionItem(f"{head}{comma}{name}", help=title or None)
-            for name, title in names.items()
-            if name.startswith(tail)
+            for name, title in target_names().items()
+            if name.startswith(tail) and name not in named
         ]
 
 

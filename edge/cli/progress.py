@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tqdm import tqdm
+
+_COLUMNS, _LINES = 79, 24
 
 
 class ByteBar:
@@ -14,6 +17,7 @@ class ByteBar:
 
     def __init__(self, label: str, total: int, *, quiet: bool) -> None:
         self._label = label
+        sized = _tells_its_size()
         # None lets tqdm find out whether stderr is a terminal.
         self._bar = tqdm(
             desc=label,
@@ -22,7 +26,9 @@ class ByteBar:
             unit_scale=True,
             bar_format=self._format,
             leave=False,
-            dynamic_ncols=True,
+            dynamic_ncols=sized,
+            ncols=None if sized else _COLUMNS,
+            nrows=None if sized else _LINES,
             file=sys.stderr,
             disable=True if quiet else None,
         )
@@ -61,3 +67,11 @@ class PartBar(ByteBar):
         """See `ByteBar`; the time goes on where nothing else does."""
         super().show(label, done, total)
         self._bar.refresh()
+
+
+def _tells_its_size() -> bool:
+    """Whether the terminal knows its width: serial lines and some wrappers say 0, and a bar would be empty."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from boards.board import sm_version
 from boards.detection import Detection
 from boards.files import SystemFiles
+from boards.targets import RTX
 from boards.tegra import is_tegra
 from edge.doctor.finding import Finding, State, because_and_next
 from edge.doctor.software import Software
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _NO_CARD = "not for this machine: no NVIDIA GPU"
 _NOT_YET = "not tried: no GPU has run this version of Edgewise yet"
-# What TensorRT-RTX builds for, by compute capability; Orin (8.7) and Thor (11.0) are refused by it.
-_RTX = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _OLDEST_TENSORRT = 10
 
 
@@ -96,7 +94,7 @@ def _tensorrt_rtx(gpu: bool, found: Detection, files: SystemFiles, software: Sof
     if not gpu:
         return Finding("tensorrt_rtx", "ok", _NO_CARD, facts=facts)
     sm = found.board.sm.value if found.board.sm else ""
-    if is_tegra(files) or (sm and sm_version(sm) not in _RTX):
+    if is_tegra(files) or (sm and sm not in RTX):
         which = f"compute capability {sm}" if sm else "Jetsons"
         return Finding(
             "tensorrt_rtx", "ok", f"not for this machine: it does not build for {which}", facts=facts

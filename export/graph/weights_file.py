@@ -109,13 +109,16 @@ class WeightsFile:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around every write below `path`: what the operating system refuses is told as a StorageError."""
+def writing(path: Path, elsewhere: str = "choose another output with -o") -> Iterator[None]:
+    """Around every write below `path`: what the operating system refuses is told as a StorageError.
+
+    `elsewhere` is what to do where this place has no room or cannot be written.
+    """
     try:
         yield
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = "the disk is full; free some room or choose another output with -o"
+            what = f"the disk is full; free some room or {elsewhere}"
         else:
-            what = f"cannot be written ({e.strerror or e}); choose another output with -o"
+            what = f"cannot be written ({e.strerror or e}); {elsewhere}"
         raise StorageError(f"{path}: {what}") from e

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from boards.targets import short
 from edge.artifact import Artifact, Variant, open_artifact
 from edge.errors import InvalidArgument
-from export.progress import Progress
+from export.progress import Counter, Progress
 from export.tensorrt import installed
 from export.tensorrt.gate import check_precision, coded_weights
 from export.tensorrt.graph import (
@@ -54,8 +55,6 @@ class BuiltEngine:
     peak_rss_bytes: int
     """Of the process that built, pages of the weights file included."""
     seconds: float
-    verified: bool
-    """Whether builds of this kind were seen to succeed: with TensorRT for RTX they were, on a Jetson not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +98,16 @@ def build(
     """Build an engine for each of `contexts`, which all `targets` share that one TensorRT builds for.
 
     An engine is in the artifact whole or not at all; the manifest lists it, and one that it replaces is removed.
-    What a target cannot have is refused before anything is built.
+    What a target cannot have is refused before anything is built, and graphs and weights are checked by their hashes.
 
     Args:
         artifact: the folder, with graphs for TensorRT.
         targets: sm89 and the like, or boards; a text may name several, with commas between.
         contexts: tokens that the cache holds, an engine for each; by default DEFAULT_CAPACITY or the model's context.
-        chunk: tokens of a prompt that are computed at once.
+        chunk: tokens of a prompt that are computed at once, no more than the cache holds.
         form: opset24 or opset21; by default the newest that the TensorRT reads.
         memory: bytes that the builder may take; by default what is free.
-        progress: called with (stage, thousandths done, 1000).
+        progress: called with (stage, done, in all).
 
     Raises:
         InvalidArgument: a context, chunk or form that there is not, or no target.
@@ -125,11 +124,15 @@ def build(
     check_capacities(capacities, opened.spec.context)
     if chunk < 1:
         raise InvalidArgument(f"chunk is {chunk}; give 1 or more tokens")
-    groups = _groups(opened, parse_targets(targets), form)
+    context = f" --context {','.join(map(str, capacities))}" if contexts else ""
+    groups = _groups(opened, parse_targets(targets), form, context)
+    _check_files(opened, groups, report)
     jobs = [(group, capacity) for group in groups for capacity in capacities]
     engines = []
     for number, (group, capacity) in enumerate(jobs, 1):
-        label = f"engine {number} of {len(jobs)}: " if len(jobs) > 1 else ""
+        label = f"build {' '.join(map(short, group.sms))}, {capacity} tokens: "
+        if len(jobs) > 1:
+            label = f"{number} of {len(jobs)}, {label}"
         engines.append(_engine(opened, group, capacity, chunk, memory, _labelled(report, label)))
     return BuildReport(artifact=str(artifact), engines=tuple(engines), seconds=time.perf_counter() - started)
 
@@ -154,7 +157,14 @@ def sorted_targets(
     return here, later
 
 
-def _groups(artifact: Artifact, targets: Sequence[Target], form: str | None) -> list[_Group]:
+def _check_files(artifact: Artifact, groups: Iterable[_Group], progress: Progress) -> None:
+    """Raises ArtifactCorrupt where graphs and weights that are built from are not what the manifest says."""
+    names = {name for group in groups for name in (group.variant.model, *group.variant.files)}
+    total = sum(entry.size for entry in artifact.entries if entry.path in names)
+    artifact.verify(Counter(progress, "verify", total).add, names)
+
+
+def _groups(artifact: Artifact, targets: Sequence[Target], form: str | None, context: str) -> list[_Group]:
     """One for each TensorRT; all that can be refused is refused here."""
     artifact.variant(TENSORRT)
     any_form = next(v for v in artifact.manifest.variants if v.engine == TENSORRT)
@@ -162,7 +172,7 @@ def _groups(artifact: Artifact, targets: Sequence[Target], form: str | None) -> 
     for target in targets:
         check_precision(weights, target)
     for target in targets:
-        installed.check_here(target)
+        installed.check_here(target, artifact.path, context)
     groups = []
     for flavour in dict.fromkeys(target.flavour for target in targets):
         version = installed.module(flavour).__version__
@@ -223,7 +233,6 @@ def _engine(
         workspace_bytes=workspace,
         peak_rss_bytes=built.peak_rss_bytes,
         seconds=time.perf_counter() - started,
-        verified=not unified,
     )
 
 

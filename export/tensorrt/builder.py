@@ -14,9 +14,11 @@ import onnx
 from onnx import TensorProto
 
 from edge.errors import EngineFailed, MemoryBudgetError
+from export.graph.weights_file import writing
 from export.tensorrt.graph import input_shapes
 from export.tensorrt.job import Built, Job
 from export.tensorrt.nested import Nested
+from export.tensorrt.place import ELSEWHERE
 from export.usage import peak_rss_bytes
 from runtimes.tensorrt.header import PLAN_OFFSET, TENSORRT_RTX, title
 
@@ -82,24 +84,36 @@ class Builder:
         Raises:
             EngineFailed: TensorRT builds none.
             MemoryBudgetError: it has not the memory to.
+            StorageError: the disk is full or refuses.
         """
         config = self._config(model, job, progress)
-        with Path(job.out).open("r+b") as file:
+        refused: list[OSError] = []
+        with Path(job.out).open("r+b", buffering=0) as file:
             file.seek(PLAN_OFFSET)
             digest, size = hashlib.sha256(), 0
 
             def write(data: Any) -> int:
                 nonlocal size
+                left = memoryview(data).cast("B")
+                try:
+                    while left:
+                        left = left[file.write(left) :]
+                except OSError as e:
+                    # TensorRT calls this, and does not pass it on.
+                    refused.append(e)
+                    return 0
                 digest.update(data)
                 size += len(data)
-                return int(file.write(data))
+                return len(data)
 
             try:
                 whole = self._write_plan(network, config, write)
             except MemoryError:
                 whole = False
                 self.lines.append("out of memory")
-            file.flush()
+        if refused:
+            with writing(Path(job.out), ELSEWHERE):
+                raise refused[0]
         self._check_warnings(Path(job.graph))
         if not whole or not size:
             if any(words in line for line in self.lines for words in _NO_MEMORY):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import boards
@@ -51,10 +53,14 @@ def built_elsewhere(targets: Iterable[Target]) -> tuple[Target, ...]:
     return tuple(target for target in targets if _elsewhere(target))
 
 
-def check_here(target: Target) -> None:
-    """Raises TargetRefused where the target's engines cannot be built on this machine."""
+def check_here(target: Target, artifact: Path, context: str = "") -> None:
+    """Raises TargetRefused where the target's engines cannot be built on this machine.
+
+    The command to run there is for `artifact`, with the option `context`.
+    """
     if why := _elsewhere(target):
-        raise TargetRefused(f"target {target.name}: {why}")
+        command = f"edge build {shlex.quote(artifact.name)} --target {target.name}{context}"
+        raise TargetRefused(f"target {target.name}: {why}; copy {artifact} there and run: {command}")
 
 
 def _elsewhere(target: Target) -> str:
@@ -62,16 +68,10 @@ def _elsewhere(target: Target) -> str:
     if target.flavour == TENSORRT_RTX:
         if target.arch in ("", "any", here):
             return ""
-        return (
-            f"a plan runs on the platform it was built on, that board is {target.arch} and this machine {here}; "
-            f"copy the artifact there and run: edge build ARTIFACT --target {target.name}"
-        )
+        return f"a plan runs on the platform it was built on, that board is {target.arch} and this machine {here}"
     detected = boards.detect()
     found = detected.board
     if found.unified.value and (found.sm.value == target.sm if found.sm else detected.release is not None):
         return ""
     what = f"its GPU is sm{found.sm.value.replace('.', '')}" if found.sm else "it has no such GPU"
-    return (
-        f"TensorRT builds for a Jetson on the Jetson itself, and this machine is {found.title}: {what}; "
-        f"copy the artifact to the board and run there: edge build ARTIFACT --target {target.name}"
-    )
+    return f"TensorRT builds for a Jetson on the Jetson itself, and this machine is {found.title}: {what}"

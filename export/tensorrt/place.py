@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge.artifact import MANIFEST, Artifact, FileEntry, open_artifact
+from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
 from edge.artifact.engine_files import FOLDER, engine_name, is_engine, told_by_name
 from edge.errors import EngineError
 from export.folder import alone, replace_file, sha256_of
@@ -18,6 +18,8 @@ from export.graph.weights_file import writing
 from runtimes.tensorrt.header import PLAN_OFFSET, EngineHeader, read_listed
 from runtimes.tensorrt.jit_cache import SUFFIX as JIT
 
+ELSEWHERE = "build in a copy of the artifact on another disk"
+"""What to do where an engine cannot be written: a build has no output but the artifact."""
 _PART = ".part"
 
 
@@ -30,7 +32,7 @@ def aside(artifact: Artifact) -> Iterator[Path]:
     """
     folder = artifact.path / FOLDER
     part = folder / f".{secrets.token_hex(4)}{_PART}"
-    with writing(part):
+    with writing(part, ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
         with alone(artifact.path):
             _remove_abandoned(folder)
@@ -38,7 +40,7 @@ def aside(artifact: Artifact) -> Iterator[Path]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         with file:
-            with writing(part):
+            with writing(part, ELSEWHERE):
                 file.truncate(PLAN_OFFSET)
             yield part
     finally:
@@ -56,7 +58,7 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
     Raises:
         StorageError, ArtifactError
     """
-    with writing(artifact.path / FOLDER):
+    with writing(artifact.path / FOLDER, ELSEWHERE):
         with part.open("r+b") as file:
             file.write(header.dumps())
             file.flush()
@@ -72,11 +74,41 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
             kept = [known for known in manifest.files if known not in old]
             files = tuple(sorted([*kept, entry], key=lambda each: each.path))
             with _named(part, artifact.path / name):
-                replace_file(artifact.path / MANIFEST, replace(manifest, files=files).dumps().encode())
+                _list(artifact.path, replace(manifest, files=files))
             for known in old:
                 if known.path != name:
                     _remove(artifact.path / known.path)
     return artifact.path / name
+
+
+def take_out(artifact: Artifact, chosen: Callable[[Artifact], Sequence[str]]) -> dict[str, int]:
+    """Remove the engines that `chosen` names of the artifact as it is now; bytes of each, compiled kernels included.
+
+    The manifest goes first, so that the artifact is whole at any moment.
+
+    Raises:
+        StorageError, ArtifactError, and what `chosen` raises
+    """
+    with writing(artifact.path / FOLDER, ELSEWHERE), alone(artifact.path):
+        now = open_artifact(artifact.path, check_files=False)
+        names = chosen(now)
+        kept = tuple(entry for entry in now.manifest.files if entry.path not in names)
+        _list(artifact.path, replace(now.manifest, files=kept))
+        freed = {name: _nbytes(artifact.path / name) for name in names}
+        for name in names:
+            _remove(artifact.path / name)
+        with contextlib.suppress(OSError):
+            (artifact.path / FOLDER).rmdir()
+    return freed
+
+
+def _list(folder: Path, manifest: Manifest) -> None:
+    replace_file(folder / MANIFEST, manifest.dumps().encode(), elsewhere=ELSEWHERE)
+
+
+def _nbytes(engine: Path) -> int:
+    """What an engine's files take; 0 of those that are not there."""
+    return sum(each.stat().st_size for each in (engine, engine.with_suffix(JIT)) if each.is_file())
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import boards
 from boards.board import sm_version
+from boards.targets import JETSON, RTX, RTX_SERIES, gpu_names, short, target_names
 from edge.errors import InvalidArgument, TargetRefused, UnknownBoard, UnknownTarget
 from runtimes.tensorrt.header import TENSORRT, TENSORRT_RTX
 
-# Compute capabilities that TensorRT for RTX builds for, on any machine, and those of Jetsons that have TensorRT 10.
-RTX = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-JETSON = ("8.7", "11.0")
+_WORDS = re.compile(r"[a-z]+|\d+(?:gb)?")
+_CARD = re.compile(r"rtx\W?(\d\d)\d0\b")
 _SM = re.compile(r"sm[_-]?(\d{1,2})[._]?(\d)|(\d{1,2})\.(\d)", re.IGNORECASE)
 
 
@@ -47,22 +47,16 @@ def parse_targets(names: Iterable[str]) -> tuple[Target, ...]:
     return tuple({target.sm: target for target in reversed(found)}.values())[::-1]
 
 
-def target_names() -> list[str]:
-    """Every name that is a target: the compute capabilities, and the boards that have one of them."""
-    able = [p.name for p in boards.profiles() if p.sm is not None and p.sm.value in (*RTX, *JETSON)]
-    return [*map(_short, sorted((*RTX, *JETSON), key=sm_version)), *able]
-
-
 def _target(name: str) -> Target:
     if match := _SM.fullmatch(name):
         digits = [group for group in match.groups() if group is not None]
         sm = ".".join(digits)
         if flavour := _flavour(sm):
-            return Target(_short(sm), sm, flavour)
+            return Target(short(sm), sm, flavour)
         near = sorted((*RTX, *JETSON), key=lambda known: _distance(known, sm))[:3]
         raise UnknownTarget(
             f"target {name!r}: no TensorRT that Edgewise knows builds for compute capability {sm}; "
-            f"did you mean {' or '.join(map(_short, sorted(near, key=sm_version)))}? {_all()}"
+            f"did you mean {' or '.join(map(short, sorted(near, key=sm_version)))}? {_all()}"
         )
     try:
         profile = boards.profile(name)
@@ -77,7 +71,7 @@ def _target(name: str) -> Target:
     flavour = _flavour(sm)
     if flavour is None:
         raise TargetRefused(
-            f"target {name}: the GPU of {profile.title} is {_short(sm)}, which TensorRT 10 is not there for; "
+            f"target {name}: the GPU of {profile.title} is {short(sm)}, which TensorRT 10 is not there for; "
             f"export for its CPU with: edge export SOURCE --board {name}"
         )
     return Target(name, sm, flavour, name, profile.arch)
@@ -89,21 +83,24 @@ def _flavour(sm: str) -> str | None:
 
 def _unknown(name: str) -> str:
     shown = repr(name if len(name) <= 60 else f"{name[:57]}...")
-    names = target_names()
-    wanted = name.lower().replace("_", "-").replace(" ", "-")
-    near = [known for known in names if known.startswith(f"{wanted}-")] or difflib.get_close_matches(
-        wanted, names, n=3, cutoff=0.5
-    )
+    near = _nearest(name.lower())
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"there is no target {shown}; {hint}{_all()}"
 
 
+def _nearest(name: str) -> list[str]:
+    """Names with the same words and more, else the GPU of a card's series, else names of nearly the same letters."""
+    names, words = list(target_names()), set(_WORDS.findall(name))
+    if with_words := [known for known in names if words and words <= set(_WORDS.findall(known))]:
+        return with_words[:3]
+    if (series := _CARD.search(name)) and series[1] in RTX_SERIES:
+        return [short(RTX_SERIES[series[1]])]
+    return difflib.get_close_matches("-".join(_WORDS.findall(name)), names, n=3, cutoff=0.5)
+
+
 def _all() -> str:
-    return f"GPUs are {', '.join(map(_short, sorted((*RTX, *JETSON), key=sm_version)))}, boards: edge boards"
-
-
-def _short(sm: str) -> str:
-    return f"sm{sm.replace('.', '')}"
+    series = ", ".join(f"{number}: {short(sm)}" for number, sm in RTX_SERIES.items())
+    return f"GPUs are {', '.join(gpu_names())} (RTX {series}), boards: edge boards"
 
 
 def _distance(known: str, sm: str) -> tuple[int, int]:

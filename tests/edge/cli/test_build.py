@@ -65,7 +65,7 @@ sm87       10.3.0         opset21     4096  952.3 MB         4.29  77.6 s  3.6 G
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine
 
-Not run here: without a GPU nothing more than the build is known to work.
+Built, and not run yet: edge run q.edge --engine tensorrt tries it on the GPU it is for (unverified on device)
 """
 
 
@@ -158,12 +158,27 @@ def test_a_board_has_no_builder(run_edge: Run, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_a_chunk_that_the_cache_does_not_hold(run_edge: Run, exporter: Exporter) -> None:
+    told = "--chunk 5000 is more than the cache of 4096 tokens holds: it was built for 4096\n"
+    assert run_edge("build", "q.edge", "--target", "sm89", "--chunk", "5000").err == told * 2
+    assert run_edge("build", "q.edge", "--target", "sm89", "--chunk", "4096").err == ""
+
+
+@pytest.mark.parametrize("option", [("--chunk", "64"), ("--form", "opset24"), ("--memory", "4GiB")])
+def test_a_removal_is_no_build(run_edge: Run, exporter: Exporter, option: tuple[str, str]) -> None:
+    ended = run_edge("build", "q.edge", "--remove", *option)
+    assert (ended.code, exporter.given) == (1, {})
+    assert f"{option[0]} is of a build, and --remove builds nothing" in ended.err
+
+
 @pytest.mark.parametrize(
     ("typed", "found"),
     [
-        ("sm8", ["sm86", "sm87", "sm89"]),
+        ("sm", ["sm75", "sm80", "sm86", "sm87", "sm89", "sm110", "sm120", "sm121"]),
+        ("sm86,sm8", ["sm86,sm80", "sm86,sm87", "sm86,sm89"]),
         ("sm86,sm12", ["sm86,sm120", "sm86,sm121"]),
         ("sm86,rtx-40", ["sm86,rtx-4060", "sm86,rtx-4070", "sm86,rtx-4090"]),
+        ("jetson-a", ["jetson-agx-orin-32gb", "jetson-agx-orin-64gb", "jetson-agx-thor"]),
         ("rk", []),
     ],
 )
@@ -196,6 +211,28 @@ def test_inspect_shows_engines(run_edge: Run, with_engine: Path) -> None:
     (engine,) = run_edge("inspect", with_engine, "--json").json["engines"]
     assert (engine["path"], engine["sms"], engine["capacity"]) == (NAME, ["8.6", "8.9"], 4096)
     assert run_edge("verify", with_engine).code == 0
+
+
+def test_engines_are_removed(run_edge: Run, with_engine: Path) -> None:
+    jit = (with_engine / NAME).with_suffix(".jit")
+    jit.write_bytes(b"kernels")
+    nbytes = (with_engine / NAME).stat().st_size + 7
+    assert "has no such engine to remove" in run_edge("build", with_engine, "--remove", "--context", "64").err
+    ended = run_edge("build", with_engine, "--remove")
+    assert ended == Ended(0, f"removed {with_engine / NAME} ({nbytes / 1000:.1f} kB)\n", "")
+    assert not (with_engine / "tensorrt/engines").exists()
+    assert run_edge("verify", with_engine).code == 0
+    assert run_edge("inspect", with_engine, "--json").json["engines"] == []
+    ended = run_edge("build", with_engine, "--remove", "--json")
+    assert (ended.code, ended.json["error"]["type"]) == (1, "InvalidArgument")
+
+
+def test_a_removal_as_json(run_edge: Run, with_engine: Path) -> None:
+    nbytes = (with_engine / NAME).stat().st_size
+    assert run_edge("build", with_engine, "--remove", "--target", "sm86,sm89", "--json").json == {
+        "artifact": str(with_engine),
+        "removed": [{"path": NAME, "file_bytes": nbytes}],
+    }
 
 
 def other_artifacts(engine: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -72,8 +76,6 @@ def test_a_bar_is_silent_where_stderr_is_no_terminal(capsys: pytest.CaptureFixtu
 def test_a_bar_shows_stage_bytes_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with ByteBar("export", 0, quiet=False) as bar:
         bar.show("int4", 0, 4_000_000)
@@ -89,11 +91,24 @@ def test_a_bar_shows_stage_bytes_and_time_left(
 def test_a_bar_of_parts_shows_stage_share_and_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with PartBar("export", quiet=False) as bar:
         bar.show("torch to ONNX", 3, 4)
         last = str(bar._bar)
     assert last.startswith("torch to ONNX:  75%|")
     assert last.endswith("| 00:00")
+
+
+def test_a_terminal_that_tells_no_width_has_a_bar_too() -> None:
+    code = (
+        "from edge.cli.progress import PartBar\n"
+        "with PartBar('build', quiet=False) as bar: bar.show('sm89, 4096 tokens', 5, 10)"
+    )
+    master, slave = pty.openpty()
+    try:
+        assert os.get_terminal_size(slave).columns == 0
+        subprocess.run([sys.executable, "-c", code], stderr=slave, check=True)
+        assert "sm89, 4096 tokens:  50%|" in os.read(master, 1 << 16).decode()
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -14,6 +14,7 @@ import pytest
 from edge.artifact import open_artifact
 from edge.artifact.engine_files import FOLDER
 from edge.errors import (
+    ArtifactCorrupt,
     EdgeError,
     EngineError,
     EngineFailed,
@@ -29,6 +30,9 @@ from export import convert
 from export.tensorrt import build as room
 from export.tensorrt.build import build, sorted_targets
 from export.tensorrt.installed import this_platform
+from export.tensorrt.job import Job
+from export.tensorrt.process import run
+from export.tensorrt.removal import remove
 from runtimes.tensorrt.header import PLAN_OFFSET, Shapes, check_plan, engines, read_header
 
 Fake = Callable[..., None]
@@ -67,8 +71,9 @@ def test_an_engine_is_in_the_artifact(artifact: Path, fake_tensorrt: Fake) -> No
     assert "('input_ids', ((1, 1), (1, 256), (1, 256)))" in plan
     assert "('past.0.key', ((1, 2, 256, 16), (1, 2, 256, 16), (1, 2, 256, 16)))" in plan
     assert f"[{engine.workspace_bytes}]" in plan
-    assert stages[0] == ("start", 0, 1000)
-    assert ("Building engine", 50, 1000) in stages
+    assert stages[0][:2] == ("verify", 0)
+    assert ("build sm86 sm89 sm120, 256 tokens: start", 0, 1000) in stages
+    assert ("build sm86 sm89 sm120, 256 tokens: Building engine", 50, 1000) in stages
     assert json.loads(json.dumps(report.to_json()))["engines"][0]["header"]["capacity"] == 256
 
 
@@ -81,7 +86,8 @@ def test_an_engine_for_each_context(artifact: Path, fake_tensorrt: Fake) -> None
     assert [engine.header.capacity for engine in report.engines] == [64, 128]
     assert [header.capacity for _, header in engines(open_artifact(artifact))] == [128, 64]
     assert report.engines[0].header.profiles == (Shapes(16, 16), Shapes(1, 1))
-    assert {stage.split(":")[0] for stage in stages} == {"engine 1 of 2", "engine 2 of 2"}
+    told = {stage.split(":")[0] for stage in stages}
+    assert told == {"verify", "1 of 2, build sm89, 64 tokens", "2 of 2, build sm89, 128 tokens"}
 
 
 def test_a_later_build_replaces_what_it_stands_for(artifact: Path, fake_tensorrt: Fake) -> None:
@@ -134,7 +140,6 @@ def test_a_jetson_builds_for_itself(artifact: Path, fake_tensorrt: Fake, on_an_o
     header = engine.header
     assert (header.flavour, header.version, header.sms) == ("tensorrt", "10.3.0.30", ("8.7",))
     assert header.form == "opset21"
-    assert not engine.verified
     # No target is told: TensorRT builds for the GPU that is there.
     assert ", [], [" in Path(engine.path).read_bytes()[PLAN_OFFSET:].decode()
 
@@ -174,7 +179,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(
     before = files(artifact)
 
     def interrupt(stage: str, done: int, total: int) -> None:
-        if done:
+        if done and stage != "verify":
             assert [path.suffix for path in (artifact / FOLDER).iterdir()] == [".part"]
             raise KeyboardInterrupt
 
@@ -244,9 +249,78 @@ def test_what_is_refused_before_anything_is_built(
     assert files(artifact) == before
 
 
+@pytest.mark.parametrize("name", ["tensorrt/opset24.onnx", "tensorrt/weights.bin"])
+def test_what_is_built_from_is_checked(
+    artifact: Path, fake_tensorrt: Fake, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fake_tensorrt(*RTX)
+    monkeypatch.setattr(room, "run", lambda *_: pytest.fail("it was built"))
+    data = bytearray((artifact / name).read_bytes())
+    data[-1] ^= 1
+    (artifact / name).write_bytes(data)
+    # Only the form that is read.
+    with pytest.raises(ArtifactCorrupt, match=f"{name} has changed"):
+        build(artifact, ["sm89"])
+
+
+def test_a_full_disk_is_no_matter_of_an_output(artifact: Path, fake_tensorrt: Fake) -> None:
+    fake_tensorrt(*RTX)
+    variant = open_artifact(artifact).manifest.variants[0]
+    job = Job(
+        flavour="tensorrt_rtx",
+        graph=str(artifact / variant.model),
+        capacity=64,
+        profiles=(Shapes(1, 1),),
+        sms=("8.9",),
+        out="/dev/full",
+        workspace=1 << 20,
+        memory=None,
+    )
+    told = "/dev/full: the disk is full; free some room or build in a copy of the artifact on another disk"
+    with pytest.raises(StorageError, match=f"^{told}$"):
+        run(job, lambda *_: None)
+
+
+def test_engines_are_removed(artifact: Path, fake_tensorrt: Fake) -> None:
+    fake_tensorrt(*RTX)
+    for targets, contexts in (("sm86,sm89", [64, 128]), ("sm120", [64])):
+        build(artifact, [targets], contexts=contexts)
+    before = files(artifact)
+    for targets, told in ((["sm86"], "is for sm89 too: add sm89 to --target"), (["sm80"], "no such engine")):
+        with pytest.raises(InvalidArgument, match=told):
+            remove(artifact, targets)
+    assert files(artifact) == before
+    (artifact / FOLDER / "sm120").iterdir().__next__().write_bytes(b"damaged")
+    assert [each.file_bytes for each in remove(artifact, ["rtx-5090"]).removed] == [7]
+    remove(artifact, contexts=[64])
+    opened = open_artifact(artifact)
+    opened.verify()
+    assert [(header.sms, header.capacity) for _, header in engines(opened)] == [(("8.6", "8.9"), 128)]
+    assert sorted(path.name for path in (artifact / FOLDER).iterdir()) == ["sm86-sm89"]
+
+
+def test_a_removal_leaves_a_whole_artifact_at_any_moment(
+    artifact: Path, fake_tensorrt: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_tensorrt(*RTX)
+    build(artifact, ["sm89"], contexts=[64, 128])
+
+    def stop(path: Path, missing_ok: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", stop)
+    with pytest.raises(KeyboardInterrupt):
+        remove(artifact)
+    open_artifact(artifact).verify()
+    assert engines(open_artifact(artifact)) == []
+
+
 def test_a_jetson_that_is_another_one(artifact: Path, on_an_orin: None) -> None:
-    with pytest.raises(TargetRefused, match=r"its GPU is sm87; .* edge build ARTIFACT --target sm110"):
-        build(artifact, ["sm110"])
+    with pytest.raises(
+        TargetRefused,
+        match=r"its GPU is sm87; copy .*/m.edge there and run: edge build m.edge --target sm110 --context 64$",
+    ):
+        build(artifact, ["sm110"], contexts=[64])
 
 
 def test_no_memory_for_it(artifact: Path, fake_tensorrt: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

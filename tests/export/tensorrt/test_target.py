@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from boards.targets import target_names
 from edge.errors import EdgeError, InvalidArgument, TargetRefused, UnknownTarget
-from export.tensorrt.target import Target, parse_targets, target_names
+from export.tensorrt.target import Target, parse_targets
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,18 @@ def test_a_jetson_is_for_its_own_tensorrt() -> None:
         ("sm88", UnknownTarget, "did you mean sm86 or sm87 or sm89?"),
         ("sm999", UnknownTarget, "compute capability 99.9"),
         ("rtx4090", UnknownTarget, "did you mean rtx-4090"),
+        ("rtx-4080", UnknownTarget, "'rtx-4080'; did you mean sm89? "),
+        ("rtx-3080", UnknownTarget, "did you mean sm86? "),
+        ("RTX 4060 Ti", UnknownTarget, "did you mean sm89? "),
+        ("rtx-2070", UnknownTarget, "(RTX 20: sm75, 30: sm86, 40: sm89, 50: sm120), boards: edge boards"),
+        (
+            "jetson-nano-orin",
+            UnknownTarget,
+            "did you mean jetson-orin-nano-4gb or jetson-orin-nano-8gb or jetson",
+        ),
+        ("jetson orin nano 8gb super", UnknownTarget, "did you mean jetson-orin-nano-super-8gb?"),
         ("jetson-orin-nano", UnknownTarget, "did you mean jetson-orin-nano-4gb or jetson-orin-nano-8gb or"),
-        ("zzz", UnknownTarget, "GPUs are sm75, sm80, sm86, sm87, sm89, sm110, sm120, sm121, boards: edge"),
+        ("zzz", UnknownTarget, "GPUs are sm75, sm80, sm86, sm87, sm89, sm110, sm120, sm121 (RTX"),
         ("x" * 999, UnknownTarget, "xxx..."),
         ("rk3588-16gb", TargetRefused, "no NVIDIA GPU"),
         ("jetson-nano", TargetRefused, "sm53, which TensorRT 10 is not there for"),
@@ -56,7 +67,7 @@ def test_what_is_no_target(name: str, error: type[EdgeError], told: str) -> None
 
 
 def test_every_name_that_is_suggested_is_one() -> None:
-    names = target_names()
+    names = list(target_names())
     assert {"sm89", "rtx-4090", "jetson-orin-nano-8gb"} <= set(names)
     for name in names:
         assert parse_targets([name])

@@ -59,7 +59,6 @@ def test_a_tiny_model_is_built_for_three_gpus(artifact: Path, form: str) -> None
     ((_, header),) = engines(opened)
     assert (header.sms, header.version, header.form) == (SMS, trt.__version__, form)
     assert header.plan_bytes > opened.manifest.weight_bytes / 2
-    assert engine.verified
     assert 0 < engine.peak_rss_bytes < 2 << 30
     variant = next(v for v in opened.manifest.variants if v.dialect == f"portable-{form}")
     here = Here(
