@@ -81,7 +81,7 @@ def load(
 
     def grant(name: str, kind: str, site: Site) -> Grant:
         needs = Needs.of_artifact(artifact.manifest, name, kind).at(site)
-        plan = admit(needs, memory, context, sessions, prefix_cache)
+        plan = admit(needs, memory, context, sessions, prefix_cache, artifact=artifact.path)
         plans.append(plan)
         return Grant(plan.context, plan.kv_budget)
 

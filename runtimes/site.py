@@ -14,6 +14,8 @@ class Site:
 
     buckets: tuple[int, ...] = ()
     """Tokens that a cache can have room for; none where it has as many as are asked for."""
+    more: str = ""
+    """The command that makes room for more, its --context aside; empty where there is none."""
     weights: int = 0
     """What is loaded; 0 where that is the artifact's weights, and what the engine is known to make of them."""
     staged: int = 0

@@ -30,12 +30,17 @@ def told_by_name(name: str) -> tuple[tuple[str, ...], int]:
     return (tuple(match[1].split("-")), int(match[2])) if match else ((), 0)
 
 
-def build_again(path: Path) -> str:
-    """What to do about the engine file `path` of an artifact, with the command."""
-    artifact, found, name = path.as_posix().rpartition(f"{FOLDER}/")
-    if not found:
-        return "build it again with edge build"
+def build_command(path: Path, *, context: bool = True) -> str:
+    """The command that builds the engine file `path` of an artifact, with the context that it has or without."""
+    artifact, _, name = path.as_posix().rpartition(f"{FOLDER}/")
     targets, capacity = told_by_name(name)
-    context = f" --context {capacity}" if capacity else ""
+    tokens = f" --context {capacity}" if capacity and context else ""
     target = ",".join(targets) or "GPU-OR-BOARD"
-    return f"build it again with: edge build {shlex.quote(artifact.rstrip('/') or '.')} --target {target}{context}"
+    return f"edge build {shlex.quote(artifact.rstrip('/') or '.')} --target {target}{tokens}"
+
+
+def build_again(path: Path) -> str:
+    """What to do about the engine file `path`, with the command where it is in an artifact."""
+    if f"{FOLDER}/" not in path.as_posix():
+        return "build it again with edge build"
+    return f"build it again with: {build_command(path)}"

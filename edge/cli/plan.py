@@ -9,22 +9,22 @@ from typing import Any
 
 import click
 
-from edge.artifact import open_artifact
+from edge.artifact import Artifact, open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cache.folder import default_folder, disk_budget
 from edge.cli.options import VARIANTS, ArtifactPath, BoardName, Size
 from edge.cli.output import output_options, print_json, print_table
 from edge.cli.plan_board import THIS, Asked, check_together, plan_boards, plan_one, plan_recipes
 from edge.cli.plan_table import mib, plan_notes, plan_report, plan_rows, verdict
-from edge.cli.planned_source import check_kv, check_stored_kv, read_planned
+from edge.cli.planned_source import check_kv, check_stored_kv, check_weights, read_planned
 from edge.cli.written import check_picture
-from edge.errors import InvalidArgument, StorageError
+from edge.errors import EdgeError, EngineTooOld, GpuMissing, InvalidArgument, MissingExtra, StorageError
 from edge.memory.admission import sized
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.probe import Memory, probe
 from edge.memory.recipe import Wishes
-from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
+from edge.memory.weights import WEIGHTS, Stored, engine_for
 
 
 @click.command("plan")
@@ -68,9 +68,9 @@ from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
 )
 @click.option(
     "--engine",
-    type=click.Choice(VARIANTS),
-    help="What is to run it on --board or --all-boards, which are those then that can.  [default: cpu; of a card "
-    "tensorrt; what an artifact is for]",
+    type=click.Choice((*VARIANTS, "portable")),
+    help="What is to run it; with --all-boards on those that can.  [default: cpu; of a card tensorrt; of an artifact "
+    "what auto takes here, with --board what it is for]",
 )
 @click.option("--all-boards", is_flag=True, help="The model on every board that is known.")
 @click.option("--all-recipes", is_flag=True, help="Every recipe that --board could have.")
@@ -136,7 +136,7 @@ def command(
         return
     here = probe() if isinstance(memory, str) else None
     card = here.gpus[0] if here is not None and here.gpus else None
-    needs = _needs(source, kv, weights, card.free if card is not None else None)
+    needs, notes = _needs(source, kv, weights, engine, card.free if card is not None else None)
     available, host = here.available if here is not None else int(memory), None
     if needs.card is not None:
         # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
@@ -145,11 +145,11 @@ def command(
     disk = _disk(plan)
     if as_json:
         machine = {} if here is None else {"machine": asdict(here)}
-        print_json(plan_report(plan) | {"disk": disk} | machine)
+        print_json(plan_report(plan) | {"notes": [*plan_notes(plan), *notes], "disk": disk} | machine)
     else:
         print_table(plan_rows(plan, _place(here), card=card.name if card is not None else ""), right=(1,))
         click.echo()
-        click.echo("\n".join([verdict(plan), *plan_notes(plan)]))
+        click.echo("\n".join([verdict(plan, artifact=source), *plan_notes(plan), *notes]))
         if disk is not None:
             click.echo(
                 f"on the disk: up to {mib(disk['bytes'])} MiB of the prefix cache, in {disk['folder']}"
@@ -167,21 +167,44 @@ def _disk(plan: Plan) -> dict[str, Any] | None:
     return {"folder": str(folder), "bytes": disk_budget(folder, "auto")}
 
 
-def _needs(source: Path, kv: str | None, weights: str | None, card: int | None) -> Needs:
-    """Of the source; what is for TensorRT goes on a card where one is here, with `card` bytes free."""
+def _needs(
+    source: Path, kv: str | None, weights: str | None, engine: str | None, card: int | None
+) -> tuple[Needs, list[str]]:
+    """Of the source, and remarks; what is for TensorRT goes on a card where one is here, with `card` bytes free."""
     model = read_planned(source)
     kind = None if kv is None else KV_NAMES[kv]
     if model.manifest is not None and model.artifact is not None and weights is None:
-        check_stored_kv(model.artifact, model.manifest, model.engine, kv)
-        needs = Needs.of_artifact(model.manifest, model.engine, kind)
-        if model.engine != "tensorrt":
-            return needs
+        notes: list[str] = []
+        if engine is not None:
+            model.check_held(engine)
+        elif model.engine == "tensorrt":
+            engine, notes = _taken_here(open_artifact(model.artifact, check_files=False))
+        engine = engine or model.engine
+        check_stored_kv(model.artifact, model.manifest, engine, kv)
+        needs = Needs.of_artifact(model.manifest, engine, kind)
+        if engine != "tensorrt":
+            return needs, notes
         plans = import_module("runtimes.tensorrt.plans")
-        return needs.at(plans.built_site(open_artifact(model.artifact, check_files=False), card))
+        return needs.at(plans.built_site(open_artifact(model.artifact, check_files=False), card)), notes
     weights = weights or "int4"
-    engine = engine_for(weights)
+    engine = engine or engine_for(weights)
+    check_weights(weights, engine)
     check_kv(kv, engine)
-    return Needs.of(model.spec, weight_bytes(model.spec, weights), weights, engine, kind)
+    stored = Stored(weights=weights, engine=engine).total(model.spec)
+    return Needs.of(model.spec, stored, weights, engine, kind), []
+
+
+def _taken_here(artifact: Artifact) -> tuple[str, list[str]]:
+    """The engine that `auto` takes for an artifact for TensorRT alone, and why where it is another or none."""
+    engines = import_module("runtimes").ENGINES
+    try:
+        engines["tensorrt"].site(artifact)
+    except (MissingExtra, EngineTooOld, GpuMissing) as e:
+        why = f"engine portable, which auto takes here: {e}; --engine tensorrt plans for a GPU"
+        return "portable", [why]
+    except EdgeError as e:
+        return "tensorrt", [f"edge run refuses it here: {e}"]
+    return "tensorrt", []
 
 
 def _place(here: Memory | None) -> str:

@@ -302,8 +302,10 @@ def check_together(
         raise InvalidArgument(
             f"--memory and --{'board' if board is not None else 'all-boards'} both say what memory there is; drop one"
         )
-    if engine is not None and not named:
-        raise InvalidArgument(f"--engine {engine} is of a board; add --board NAME or --all-boards")
+    if engine == "portable" and named:
+        raise InvalidArgument(
+            "--engine portable runs what is for tensorrt on the CPU at hand; drop --engine, or name one of the board's"
+        )
     if all_boards and board is not None:
         raise InvalidArgument(f"--all-boards is every board, and --board {board} one; drop one of the two")
     if all_boards and all_recipes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from edge.memory.admission import told
 from edge.memory.plan import Host, Plan, Required
 from edge.memory.suggest import suggestions
 
@@ -105,8 +107,8 @@ def _kv_words(plan: Plan) -> str:
     return f"{many}{plan.context} tokens{bucket} in {kind}"
 
 
-def verdict(plan: Plan, *, advice: bool = True) -> str:
-    """Whether it fits, and where it does not what would, if `advice` is wanted."""
+def verdict(plan: Plan, *, advice: bool = True, artifact: Path | None = None) -> str:
+    """Whether it fits, and where it does not what would, if `advice` is wanted; with commands for `artifact`."""
     longest = plan.needs.spec.context
     if plan.fits:
         most = "all that the model takes" if plan.max_context == longest else f"the model takes {longest}"
@@ -120,7 +122,7 @@ def verdict(plan: Plan, *, advice: bool = True) -> str:
     lines = [f"does not fit: {mib(missing)} MiB are missing{where}"]
     if not advice:
         return lines[0]
-    lines += [f"  would fit: {suggestion.text}" for suggestion in suggestions(plan)]
+    lines += [f"  would fit: {told(suggestion, artifact)}" for suggestion in suggestions(plan)]
     if len(lines) == 1:
         lines.append("  no choice of KV, weights, sessions and context makes it fit; take a smaller model")
     return "\n".join(lines)

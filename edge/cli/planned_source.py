@@ -40,22 +40,23 @@ class PlannedSource:
         if self.manifest is not None and not wishes.weights_settled:
             assert self.artifact is not None
             engine = wishes.engine or self.engine
-            held = {variant.engine for variant in self.manifest.variants}
-            if engine not in held:
-                raise InvalidArgument(
-                    f"{self.artifact} is for engine {', '.join(sorted(held))}, not {engine}; see edge convert, or add "
-                    "--weights to plan another export"
-                )
+            self.check_held(engine)
             check_stored_kv(self.artifact, self.manifest, engine, wishes.kv)
             return artifact_recipes(self.manifest, engine, wishes.kv)
         engine = wishes.engine or engine_for(wishes.weights, room.engine)
-        if wishes.weights is not None and wishes.weights not in ENGINE_WEIGHTS[engine]:
-            raise InvalidArgument(
-                f"engine {engine} takes weights in {', '.join(ENGINE_WEIGHTS[engine])}, not {wishes.weights}; choose "
-                "such weights, or engine onnxruntime"
-            )
+        check_weights(wishes.weights, engine)
         check_kv(wishes.kv, engine)
         return recipes(self.spec, room.engine, wishes, self.held)
+
+    def check_held(self, engine: str) -> None:
+        """Raises InvalidArgument where it is an artifact that `engine` does not run."""
+        assert self.manifest is not None
+        held = {variant.engine for variant in self.manifest.variants}
+        if _variant(engine) not in held:
+            raise InvalidArgument(
+                f"{self.artifact} is for engine {', '.join(sorted(held))}, not {engine}; see edge convert, or add "
+                "--weights to plan another export"
+            )
 
     def every(self, room: Room, engine: str | None = None) -> tuple[Recipe, ...]:
         """All recipes that there are for a board, with its own engine or another."""
@@ -112,3 +113,18 @@ def check_kv(kv: str | None, engine: str) -> None:
         raise InvalidArgument(
             f"--kv {kv} is not what engine {engine} keeps, {' or '.join(able)}; drop --kv, or choose another"
         )
+
+
+def check_weights(weights: str | None, engine: str) -> None:
+    """Raises InvalidArgument where the engine does not take `weights`."""
+    able = ENGINE_WEIGHTS[_variant(engine)]
+    if weights is not None and weights not in able:
+        raise InvalidArgument(
+            f"engine {engine} takes weights in {', '.join(able)}, not {weights}; choose such weights, or engine "
+            "onnxruntime"
+        )
+
+
+def _variant(engine: str) -> str:
+    """What an artifact is for that `engine` runs."""
+    return "tensorrt" if engine == "portable" else engine

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from edge.errors import MemoryBudgetError
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, Required, checked_memory, make_plan
 from edge.memory.probe import available_bytes
 from edge.memory.size import parse_size, size_text
-from edge.memory.suggest import suggestions
+from edge.memory.suggest import Suggestion, suggestions
 from edge.memory.usage import resident
 
 _MIB = 1 << 20
@@ -17,9 +18,17 @@ _IMPORTED = 32 * _MIB
 
 
 def admit(
-    needs: Needs, memory: int | str, context: int | None, sessions: int, prefix_cache: int | str = "auto"
+    needs: Needs,
+    memory: int | str,
+    context: int | None,
+    sessions: int,
+    prefix_cache: int | str = "auto",
+    *,
+    artifact: Path | None = None,
 ) -> Plan:
     """The plan of a load; `memory` and `prefix_cache` as `edge.load` takes them. On a card `memory` is of the card's.
+
+    `artifact` is what refusals have commands for.
 
     Raises:
         InvalidArgument: a value out of range.
@@ -32,7 +41,7 @@ def admit(
     there = system if card is None else max(1, card)
     host = None if card is None else system
     plan = make_plan(needs, _allowed(memory, there), context, sessions, sized(prefix_cache), host=host)
-    check(plan)
+    check(plan, artifact)
     return plan
 
 
@@ -47,7 +56,7 @@ def sized(size: int | str) -> int | None:
     return size
 
 
-def check(plan: Plan) -> None:
+def check(plan: Plan, artifact: Path | None = None) -> None:
     """Raises MemoryBudgetError where the plan does not fit, with its numbers and what would."""
     if plan.fits:
         return
@@ -58,7 +67,7 @@ def check(plan: Plan) -> None:
             f"beside the GPU's memory {what} {_parts(plan.host.required)} of the computer's, and there are "
             f"{plan.host.available // _MIB}; close other programs, or ask for a smaller prefix cache"
         )
-    would = "; ".join(s.text for s in suggestions(plan))
+    would = "; ".join(told(suggestion, artifact) for suggestion in suggestions(plan))
     if plan.host is None:
         there, else_ = f"there are {plan.available // _MIB}", "free memory, or take a smaller model"
     else:
@@ -70,6 +79,12 @@ def check(plan: Plan) -> None:
         )
         else_ = "close other programs that use the GPU, build for a smaller context, or take a smaller model"
     raise MemoryBudgetError(f"{what} {_parts(plan.required)} and {there}; what would fit: {would or else_}")
+
+
+def told(suggestion: Suggestion, artifact: Path | None) -> str:
+    """As a person would say it, with the command where one is needed."""
+    how = suggestion.how(artifact) if artifact is not None else ""
+    return f"{suggestion.text}{': ' * bool(how)}{how}"
 
 
 def _parts(required: Required) -> str:

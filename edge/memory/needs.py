@@ -42,6 +42,8 @@ class Needs:
     """Of the weights as they are stored, what one decoded token reads."""
     buckets: tuple[int, ...] = ()
     """Tokens that a cache can have room for; none where it has as many as are asked for."""
+    more: str = ""
+    """The command that makes room for more, its --context aside."""
     staged: int = 0
     """What calls are fed and give, as far as the engine says so, where weights and KV are."""
     pinned: int = 0
@@ -91,6 +93,11 @@ class Needs:
             read=manifest.decode_bytes,
         )
 
+    @property
+    def stored(self) -> int:
+        """Bytes of the weights without what the portable engine dequantizes."""
+        return self.weights - (_DEQUANTIZED * self.spec.parameters if self.engine == "portable" else 0)
+
     def with_kv(self, kind: str) -> Needs:
         """The same with KV of another type."""
         return replace(self, groups=kv_groups(self.spec, self.engine, kind))
@@ -101,6 +108,7 @@ class Needs:
             self,
             weights=site.weights or self.weights,
             buckets=site.buckets,
+            more=site.more,
             staged=site.staged,
             pinned=site.pinned,
             card=site.card,

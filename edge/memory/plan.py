@@ -100,7 +100,7 @@ def make_plan(
     """
     longest = needs.longest
     if context is not None:
-        context = _whole("context", context, longest, _takes(needs))
+        context = _whole("context", context, longest, _takes(needs, context))
     sessions = _whole("sessions", sessions, _MOST_SESSIONS, f"give 1 or more, at most {_MOST_SESSIONS}")
     available = checked_memory(available)
     reserve = own_reserve(available) if reserve is None else reserve
@@ -142,13 +142,15 @@ def _with_prefix(required: Required, available: int, conversation: int) -> Requi
     return replace(required, prefix_cache=required.prefix_cache + more)
 
 
-def _takes(needs: Needs) -> str:
+def _takes(needs: Needs, context: object) -> str:
+    whole = f"this model takes from 1 to {needs.spec.context} tokens"
     if needs.longest == needs.spec.context:
-        return f"this model takes from 1 to {needs.longest} tokens"
-    return (
-        f"the engines built for it take from 1 to {needs.longest} tokens and the model {needs.spec.context}; build one "
-        "for more with: edge build ARTIFACT --target TARGET --context TOKENS"
-    )
+        return whole
+    built = f"the engines built for it from 1 to {needs.longest}"
+    if not isinstance(context, int) or not needs.longest < context <= needs.spec.context:
+        return f"{whole}, and {built}"
+    command = f"; build one for more with: {needs.more} --context {context}" if needs.more else ""
+    return f"{whole}, and {built}{command}"
 
 
 def own_reserve(available: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from edge.memory.needs import Needs
@@ -12,6 +14,8 @@ from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
 from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
 
 _MIB = 1 << 20
+# Bytes of a weight below which it is a code, with its share of a scale.
+_CODED = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,14 @@ class Suggestion:
         """As a person would say it."""
         what = " and ".join(f"{name} {value}" for name, value in self.change.items())
         return f"{what} ({self.required / _MIB:.0f} MiB)"
+
+    def how(self, artifact: Path) -> str:
+        """The command that makes of `artifact` one that fits; empty where it is that one already, loaded otherwise."""
+        if "engine" not in self.change or "weights" in self.change:
+            return ""
+        engine, path = self.change["engine"], artifact
+        out = path.with_name(f"{path.name.removesuffix('.edge')}-{engine}.edge")
+        return f"edge convert {shlex.quote(str(path))} -o {shlex.quote(str(out))} --engine {engine}"
 
     def to_json(self) -> dict[str, Any]:
         """Sizes in bytes."""
@@ -68,6 +80,13 @@ def _kv(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
             yield needs.kv_name, _plan(plan, needs=needs)
 
 
+def _engine(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
+    """The same codes for kernels that compute with them: the portable engine makes floats of them."""
+    needs = plan.needs
+    if needs.engine == "portable" and needs.stored < needs.spec.parameters * _CODED:
+        yield "cpu", _plan(plan, needs=Needs.of(needs.spec, needs.stored, "int4", "cpu"))
+
+
 def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
     if plan.needs.buckets or plan.needs.card is not None:
         return  # engines are built of the weights that there are, and only they are on a card
@@ -75,7 +94,7 @@ def _weights(plan: Plan) -> Iterator[tuple[str | int, Plan]]:
         nbytes = weight_bytes(plan.needs.spec, weights)
         kv = plan.needs.kv_type if engine_for(weights) == plan.needs.engine else None
         # A few percent are what blocks and zero points make, not another type.
-        if nbytes < 0.8 * plan.needs.weights:
+        if nbytes < 0.8 * plan.needs.stored:
             needs = Needs.of(plan.needs.spec, nbytes, weights, engine_for(weights), kv)
             yield weights, _plan(plan, needs=needs)
 
@@ -110,6 +129,7 @@ def _plan(
 
 # In the order in which they are made: weights decide about the engine, and so about KV; all others about the context.
 _CHOICES: dict[str, Callable[[Plan], Iterator[tuple[str | int, Plan]]]] = {
+    "engine": _engine,
     "weights": _weights,
     "kv": _kv,
     "sessions": _sessions,

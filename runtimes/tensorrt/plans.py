@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.artifact import Artifact, ModelSpec
-from edge.artifact.engine_files import told_by_name
+from edge.artifact.engine_files import build_command, told_by_name
 from edge.errors import EngineError, EngineMismatch
 from runtimes.site import HOST, Site
 from runtimes.tensorrt import library
@@ -90,6 +90,7 @@ def site_of(spec: ModelSpec, plans: Sequence[Plan], card: int | None) -> Site:
     fed = max(sum(binding.nbytes for binding in staged(interface, plan)) for plan in plans)
     return Site(
         buckets=tuple(plan.capacity for plan in plans),
+        more=build_command(plans[-1].path, context=False),
         # One is loaded at a time.
         weights=max(plan.nbytes for plan in plans),
         staged=fed + interface.new_rows(1) + interface.new_rows(common(plans).tokens),

@@ -12,9 +12,13 @@ import pytest
 
 from bench.export_memory import R1_DISTILL_QWEN_1_5B
 from boards.gpu import Gpu
+from edge.artifact import open_artifact
 from edge.cache import folder as folder_module
 from edge.cli import plan as plan_module
+from edge.errors import EngineError, GpuMissing
 from edge.memory.probe import Memory
+from runtimes.site import HOST
+from runtimes.tensorrt.engine import TensorRtEngine
 from tests.edge.cli.artifacts import write_windowed
 from tests.edge.cli.conftest import Ended
 from tests.export.small import small_checkpoint
@@ -198,6 +202,7 @@ def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.Mo
         gpus=(card,),
     )
     monkeypatch.setattr(plan_module, "probe", lambda: here)
+    monkeypatch.setattr(TensorRtEngine, "site", lambda artifact: HOST)
     artifact = write_artifact(tmp_path)
     build(artifact, "opset24", (256, 512))
     assert run_edge("plan", artifact, "--context", "300") == Ended(0, CARD, "")
@@ -208,9 +213,13 @@ def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert report["host"]["required_bytes"]["runtime"] > 0
     refused = run_edge("plan", artifact, "--context", "600")
     assert (refused.code, refused.out) == (1, "")
-    assert (
-        "the engines built for it take from 1 to 512 tokens and the model 2048; build one for more"
-        in refused.err
+    assert refused.err == (
+        "error: context is 600; this model takes from 1 to 2048 tokens, and the engines built for it from 1 to 512; "
+        f"build one for more with: edge build {artifact} --target GPU-OR-BOARD --context 600\n"
+    )
+    # None is built for more than the model takes.
+    assert run_edge("plan", artifact, "--context", "2049").err == (
+        "error: context is 2049; this model takes from 1 to 2048 tokens, and the engines built for it from 1 to 512\n"
     )
     # A model that is not on the card has nothing to do with it.
     other = run_edge("plan", write_windowed(tmp_path / "windowed.edge"), "--json").json
@@ -234,9 +243,59 @@ def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert run_edge("plan", artifact, "--memory", "1GiB", "--json").json["max_context"] == 2048
 
 
+def test_it_is_planned_for_the_engine_that_auto_takes(
+    run_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = write_artifact(tmp_path)
+    parameters, weights = (
+        run_edge("inspect", artifact, "--json").json["parameters"],
+        open_artifact(artifact).manifest.weight_bytes,
+    )
+
+    def no_gpu(artifact: object) -> None:
+        raise GpuMissing("there is no NVIDIA GPU")
+
+    monkeypatch.setattr(TensorRtEngine, "site", no_gpu)
+    report = run_edge("plan", artifact, "--memory", "1GiB", "--json").json
+    assert (report["engine"], report["required_bytes"]["weights"]) == ("portable", weights + 6 * parameters)
+    why = "engine portable, which auto takes here: there is no NVIDIA GPU; --engine tensorrt plans for a GPU"
+    assert report["notes"] == [why]
+    assert run_edge("plan", artifact, "--memory", "1GiB").out.splitlines()[-2:-1] == [why]
+    asked = run_edge("plan", artifact, "--memory", "1GiB", "--engine", "tensorrt", "--json").json
+    assert (asked["engine"], asked["required_bytes"]["weights"], asked["notes"]) == ("tensorrt", weights, [])
+    asked = run_edge("plan", artifact, "--memory", "1GiB", "--engine", "portable", "--json").json
+    assert (asked["engine"], asked["notes"]) == ("portable", [])
+    assert f"{artifact} is for engine tensorrt, not cpu" in run_edge("plan", artifact, "--engine", "cpu").err
+
+    def no_engine(artifact: object) -> None:
+        raise EngineError("it has no engine for sm_89")
+
+    monkeypatch.setattr(TensorRtEngine, "site", no_engine)
+    report = run_edge("plan", artifact, "--memory", "1GiB", "--json").json
+    told = "edge run refuses it here: it has no engine for sm_89"
+    assert (report["engine"], report["notes"]) == ("tensorrt", [told])
+
+
+@pytest.mark.parametrize(
+    ("options", "engine", "kv"),
+    [
+        (("--engine", "onnxruntime"), "onnxruntime", "float32"),
+        (("--engine", "cuda", "--weights", "fp16"), "cuda", "float16"),
+        (("--engine", "portable"), "portable", "float16"),
+    ],
+)
+def test_a_config_for_another_engine(
+    run_edge: Run, config: Path, options: tuple[str, ...], engine: str, kv: str
+) -> None:
+    report = run_edge("plan", config, "--memory", "8GiB", *options, "--json").json
+    assert (report["engine"], report["kv"]) == (engine, kv)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--engine", "cpu", "--weights", "fp16"), "engine cpu takes weights in int4, int8, not fp16"),
+        (("--engine", "cuda", "--kv", "int8"), "--kv int8 is not what engine cuda keeps"),
         (("--memory", "lots"), "'lots' is no size; write for example 6GiB"),
         (("--memory", "0"), "memory is 0; give auto, bytes from 1 on"),
         (("--context", "0"), "context is 0; this model takes from 1 to 131072 tokens"),

@@ -358,7 +358,10 @@ def test_an_unknown_machine_is_measured(
             ("--all-boards", "--weights", "fp16", "--engine", "cpu"),
             "engine cpu takes weights in int4, int8, not",
         ),
-        (("--engine", "cuda"), "--engine cuda is of a board; add --board NAME or --all-boards"),
+        (
+            ("--board", "rtx-4060", "--engine", "portable"),
+            "--engine portable runs what is for tensorrt on the CPU at hand",
+        ),
         (("--plot", "x.svg"), "--plot draws a plan for a board; add --board NAME or --all-boards"),
         (("--board", "jetson-nano", "--plot", "x.png"), "--plot x.png: the picture is an SVG"),
         (("--board", "jetson-nano", "--plot", "none/x.svg"), "none/x.svg cannot be written (No such file"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,24 @@ def test_a_refusal_names_what_is_needed_what_there_is_and_what_would_fit() -> No
         MemoryBudgetError, match="there are 90; what would fit: free memory, or take a smaller"
     ):
         check(make_plan(needs(), 90 * MIB))
+
+
+def test_the_owner_of_codes_for_tensorrt_is_sent_to_the_kernels_of_the_cpu() -> None:
+    model = Needs.of(SMOLLM2, weight_bytes(SMOLLM2, "int4"), "int4", "portable")
+    plan = make_plan(model, 400 * MIB, 2048)
+    [suggestion] = suggestions(plan)
+    assert suggestion.change == {"engine": "cpu"}
+    assert suggestion.required < 400 * MIB < plan.required.total
+    with pytest.raises(
+        MemoryBudgetError,
+        match=r"would fit: engine cpu \(\d+ MiB\): edge convert 'my q.edge' -o 'my q-cpu.edge' --engine cpu$",
+    ):
+        check(plan, Path("my q.edge"))
+    # Floats have no such kernels: other weights do.
+    floats = Needs.of(SMOLLM2, weight_bytes(SMOLLM2, "fp16"), "fp16", "portable")
+    assert [s.change for s in suggestions(make_plan(floats, 400 * MIB, 2048))] == [
+        {"weights": "int8", "engine": "cpu"}
+    ]
 
 
 def test_a_context_that_nobody_asked_for_is_not_made_tiny() -> None:
