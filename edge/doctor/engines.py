@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from boards.detection import Detection
@@ -10,7 +10,7 @@ from boards.files import SystemFiles
 from boards.targets import RTX
 from boards.tegra import is_tegra
 from edge.doctor.finding import Finding, State, because_and_next
-from edge.doctor.software import Software
+from edge.doctor.software import Software, numbers
 
 if TYPE_CHECKING:
     from runtimes.trial import Trial
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _NO_CARD = "not for this machine: no NVIDIA GPU"
 _NOT_YET = "not tried: no GPU has run this version of Edgewise yet"
 _OLDEST_TENSORRT = 10
+# Spelled out: the engine itself cannot be imported where numpy is missing.
+PORTABLE = {"opset24": "1.31.1", "opset21": "1.23.2"}
+"""The oldest ONNX Runtime that the portable engine runs each form with, the newest form first."""
 
 
 def engines(software: Software) -> Iterator[Finding]:
@@ -28,11 +31,13 @@ def engines(software: Software) -> Iterator[Finding]:
 
 
 def accelerators(found: Detection, files: SystemFiles, software: Software) -> Iterator[Finding]:
-    """CUDA and the two TensorRTs, unverified on device: what is there of each."""
+    """The engines for GPUs, unverified on device, what runs the same on the CPU, and the two TensorRTs."""
     gpu = bool(found.gpus) or is_tegra(files) or found.board.sm is not None
+    libraries = [_tensorrt(gpu, found, files, software), _tensorrt_rtx(gpu, found, files, software)]
+    yield _engine_tensorrt(gpu, libraries)
+    yield _portable(software)
     yield _cuda(gpu, software)
-    yield _tensorrt(gpu, found, files, software)
-    yield _tensorrt_rtx(gpu, found, files, software)
+    yield from libraries
 
 
 def _working(name: str, tried: Trial) -> Finding:
@@ -57,6 +62,29 @@ def _broken(name: str, why: str, other_works: bool) -> Finding:
     )
 
 
+def _engine_tensorrt(gpu: bool, libraries: Sequence[Finding]) -> Finding:
+    facts = {"usable": False}
+    if not gpu:
+        return Finding("engine tensorrt", "ok", _NO_CARD, facts=facts)
+    able = [f"{each.name} {each.facts['installed']}" for each in libraries if each.facts["able"]]
+    text = f"{_NOT_YET}; with {able[0]}" if able else "not usable: no TensorRT for this GPU is installed"
+    return Finding("engine tensorrt", "note", text, facts=facts)
+
+
+def _portable(software: Software) -> Finding:
+    name, tried = "engine portable", software.engines["onnxruntime"]
+    if isinstance(tried, str):
+        return Finding(name, "note", "not usable: engine onnxruntime is not", facts={"usable": False})
+    forms = [form for form, oldest in PORTABLE.items() if numbers(tried.version) >= numbers(oldest)]
+    if not forms:
+        old = f"not usable: onnxruntime {tried.version} is older than {min(PORTABLE.values(), key=numbers)}"
+        return Finding(name, "note", old, facts={"usable": False})
+    text = (
+        f"usable: what engine tensorrt runs, in form {forms[0]}, on the CPU with onnxruntime {tried.version}"
+    )
+    return Finding(name, "ok", text, facts={"usable": True, "form": forms[0]})
+
+
 def _cuda(gpu: bool, software: Software) -> Finding:
     listed = any(
         not isinstance(tried, str) and "CUDAExecutionProvider" in tried.providers
@@ -64,44 +92,45 @@ def _cuda(gpu: bool, software: Software) -> Finding:
     )
     facts = {"usable": False, "listed": listed}
     if not gpu:
-        return Finding("CUDA", "ok", _NO_CARD, facts=facts)
+        return Finding("engine cuda", "ok", _NO_CARD, facts=facts)
     # It is listed on any machine, and a session falls back without an error.
     there = "this onnxruntime lists the CUDA provider; that it works is not tried" if listed else (
         "this onnxruntime has no CUDA provider"
     )  # fmt: skip
-    return Finding("CUDA", "note", f"{_NOT_YET}; {there}", facts=facts)
+    return Finding("engine cuda", "note", f"{_NOT_YET}; {there}", facts=facts)
 
 
 def _tensorrt(gpu: bool, found: Detection, files: SystemFiles, software: Software) -> Finding:
     version = software.modules.get("tensorrt")
-    facts = {"usable": False, "installed": version}
+    facts = {"able": False, "installed": version}
     if not gpu:
-        return Finding("tensorrt", "ok", _NO_CARD, facts=facts)
+        text = f"{version}: builds and runs engines on a GPU, and none is here" if version else _NO_CARD
+        return Finding("tensorrt", "ok", text, facts=facts)
     if found.release and int(found.release.tensorrt.split(".")[0]) < _OLDEST_TENSORRT:
         old = f"JetPack {found.release.jetpack} has TensorRT {found.release.tensorrt}"
         return Finding(
-            "tensorrt", "note", f"not usable: {old}, and Edgewise will need {_OLDEST_TENSORRT}", facts=facts
+            "tensorrt", "note", f"not usable: {old}, and Edgewise needs {_OLDEST_TENSORRT}", facts=facts
         )
     package = (
         "apt package nvidia-jetpack" if is_tegra(files) else "pip package tensorrt-cu12 or tensorrt-cu13"
     )
-    return Finding("tensorrt", "note", f"{_NOT_YET}; {_there(version, package)}", facts=facts)
+    return Finding("tensorrt", "ok", _there(version, package), facts=facts | {"able": bool(version)})
 
 
 def _tensorrt_rtx(gpu: bool, found: Detection, files: SystemFiles, software: Software) -> Finding:
     version = software.modules.get("tensorrt_rtx")
-    facts = {"usable": False, "installed": version}
+    facts = {"able": False, "installed": version}
     if not gpu:
-        return Finding("tensorrt_rtx", "ok", _NO_CARD, facts=facts)
+        text = f"{version}: builds engines for cards, runs none here" if version else _NO_CARD
+        return Finding("tensorrt_rtx", "ok", text, facts=facts)
     sm = found.board.sm.value if found.board.sm else ""
     if is_tegra(files) or (sm and sm not in RTX):
         which = f"compute capability {sm}" if sm else "Jetsons"
         return Finding(
             "tensorrt_rtx", "ok", f"not for this machine: it does not build for {which}", facts=facts
         )
-    return Finding(
-        "tensorrt_rtx", "note", f"{_NOT_YET}; {_there(version, 'pip package tensorrt-rtx')}", facts=facts
-    )
+    text = _there(version, "pip package tensorrt-rtx")
+    return Finding("tensorrt_rtx", "ok", text, facts=facts | {"able": bool(version)})
 
 
 def _there(version: str | None, package: str) -> str:

@@ -90,7 +90,7 @@ def _fault(name: str) -> str:
     except Exception as e:
         return f"{name} fails when it is loaded ({type(e).__name__}: {e})"
     lowest, there = _lowest().get(name), _version(name)
-    if lowest and there and _numbers(there) < _numbers(lowest):
+    if lowest and there and numbers(there) < numbers(lowest):
         return f"{name} {there} is older than {lowest}"
     return ""
 
@@ -111,5 +111,6 @@ def _version(name: str) -> str:
         return ""
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version, to compare."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -50,6 +50,10 @@ MACHINES: dict[str, tuple[Files, Software]] = {
     "container-on-a-jetson": (trees.HIDDEN, softwares.JETPACK_6),
     "wsl": (trees.WSL, softwares.PC),
     "pc": ({**trees.PC, **sensors.PC}, softwares.PC),
+    "pc-that-builds": (
+        {**trees.PC, **sensors.PC},
+        replace(softwares.PC, modules={"tensorrt_rtx": "1.7.1.116", "tensorrt": "10.16.1"}),
+    ),
     "pc-with-rtx": (RTX, softwares.GPU),
     "nothing-installed": ({**trees.PC, **sensors.PC}, softwares.WITHOUT_ENGINE),
 }  # fmt: skip

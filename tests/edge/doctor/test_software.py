@@ -14,11 +14,13 @@ import pytest
 from edge.cli.main import main
 from edge.doctor import offline
 from edge.doctor import software as room
+from edge.doctor.engines import PORTABLE
 from edge.doctor.network import watching
 from edge.doctor.software import installed
 from edge.errors import EngineFailed
 from runtimes import ENGINES, trial
 from runtimes.onnxruntime import telemetry
+from runtimes.portable.engine import OLDEST
 from runtimes.trial import Trial, try_engine
 from tests.edge.cli.conftest import Ended, run_edge  # noqa: F401
 
@@ -36,6 +38,7 @@ def test_names_that_are_spelled_out() -> None:
     # The others run on what these bring, or on a GPU.
     assert tuple(ENGINES)[:2] == room.ENGINES
     assert telemetry.VARIABLE == offline.VARIABLE
+    assert PORTABLE == OLDEST
 
 
 def test_the_kernels_are_tried(kernels: None) -> None:
