@@ -72,7 +72,7 @@ def _engine_tensorrt(gpu: bool, libraries: Sequence[Finding]) -> Finding:
 
 
 def _portable(software: Software) -> Finding:
-    name, tried = "engine portable", software.engines["onnxruntime"]
+    name, tried = "engine portable", software.engines.get("onnxruntime", "")
     if isinstance(tried, str):
         return Finding(name, "note", "not usable: engine onnxruntime is not", facts={"usable": False})
     forms = [form for form, oldest in PORTABLE.items() if numbers(tried.version) >= numbers(oldest)]
