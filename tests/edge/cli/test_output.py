@@ -108,6 +108,7 @@ def test_a_terminal_that_tells_no_width_has_a_bar_too() -> None:
     try:
         assert os.get_terminal_size(slave).columns == 0
         subprocess.run([sys.executable, "-c", code], stderr=slave, check=True)
+        os.set_blocking(master, False)
         assert "sm89, 4096 tokens:  50%|" in os.read(master, 1 << 16).decode()
     finally:
         os.close(master)
