@@ -195,7 +195,7 @@ def test_an_engine_is_built_for_the_planned_context(
         asked.append({"targets": targets, **options})
         return {"engines": []}
 
-    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine: (["rtx-4060"], []))
+    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine, weights: (["rtx-4060"], []))
     monkeypatch.setattr(edge.cli.export, "run_build", build)
     base = (
         "export",
