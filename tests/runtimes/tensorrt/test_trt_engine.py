@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.artifact import open_artifact
+from edge.artifact import kv_groups, open_artifact
 from edge.errors import (
     ArtifactCorrupt,
     EngineError,
@@ -28,7 +28,7 @@ from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.fake_trt import FakeTensorRtRtx
+from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, FakeTensorRtRtx
 from tests.runtimes.tensorrt.machine import Built
 from tests.runtimes.tensorrt_artifact import HALF
 
@@ -80,8 +80,24 @@ def test_a_cache_that_grows_has_a_graph_of_its_own(machine: Built) -> None:
     assert relative_error(np.concatenate(parts), fresh(engine, tokens)[250:]) < HALF
 
 
-def test_weights_are_never_there_twice(machine: Built) -> None:
-    """A small sequence goes on in the large one's bucket."""
+@pytest.mark.parametrize("kind", [FakeTensorRT, FakeTensorRtRtx])
+def test_weights_are_never_there_twice(machine: Built, kind: type[FakeTensorRT]) -> None:
+    """Sequences hold nothing of the engine that they ran on, whatever bucket the next one has."""
+    here = machine(kind=kind)
+    token = sum(group.bytes_per_token for group in kv_groups(here.artifact.spec, "tensorrt", "float16"))
+    engine = here.open(kv_budget=2048 * token * 5 // 4)
+    small, large = engine.new_cache(), engine.new_cache()
+    for cache, tokens in ((small, 10), (large, 600), (small, 1)):
+        # Two of one token each: there is a graph as well.
+        for part in (text(tokens), [7], [8]):
+            run(engine, cache, part)
+    assert (len(here.trt.engines), here.trt.most) == (3, 1)
+    engine.close()
+    assert here.trt.alive == 0
+    assert here.cuda.graphs() == 0
+
+
+def test_a_small_sequence_goes_on_in_the_large_ones_bucket(machine: Built) -> None:
     here = machine()
     engine = here.open()
     device = engine._opened()
