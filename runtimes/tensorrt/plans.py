@@ -131,7 +131,7 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
                 flavour=flavour,
                 version=version,
                 sm=sm,
-                platform=library.here(),
+                platform=library.this_platform(),
                 artifact=fingerprints.get(header.form, ""),
             )
             why = mismatch(header, here, artifact.path)

@@ -57,6 +57,7 @@ class Loaded:
         self.bound: weakref.WeakSet[_TensorRtRunner] = weakref.WeakSet()
         """Those that have run on it: each may have a graph of its calls."""
         self.jit: JitCache | None = JitCache(trt, self.engine, plan.path)
+        self._decoded = False
         for is_decode, number in ((False, plan.prefill), (True, plan.decode)):
             context = self.jit.context(steady=is_decode)
             if context is None or not context.set_optimization_profile_async(number, cuda.stream):
@@ -69,6 +70,14 @@ class Loaded:
         except BaseException:
             self.free()
             raise
+
+    def ran(self, runner: _TensorRtRunner, decode: bool) -> None:
+        """Take down a call that has ended."""
+        self.bound.add(runner)
+        if decode and not self._decoded and self.jit is not None:
+            # By now all is compiled. Once it is kept a process that is killed does not lose it.
+            self._decoded = True
+            self.jit.save()
 
     def free(self) -> None:
         """Give everything back; TensorRT does so where nobody names its objects any more."""
@@ -208,7 +217,7 @@ class _TensorRtRunner:
         finally:
             # Whatever failed: the next call writes where this one reads.
             self._cuda.synchronize()
-        loaded.bound.add(self)
+        loaded.ran(self, self._decode)
         binding = table[LOGITS]
         return loaded.stages[LOGITS].array(binding.shape, binding.dtype)
 

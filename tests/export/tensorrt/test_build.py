@@ -27,8 +27,8 @@ from edge.errors import (
 from export import convert
 from export.tensorrt import build as room
 from export.tensorrt.build import build, sorted_targets
-from export.tensorrt.installed import this_platform
 from runtimes.tensorrt.header import FOLDER, PLAN_OFFSET, Shapes, check_plan, engines
+from runtimes.tensorrt.library import this_platform
 
 Fake = Callable[..., None]
 RTX = ("tensorrt_rtx", "1.7.1.116")
