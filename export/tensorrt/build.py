@@ -204,6 +204,7 @@ def _engine(
             profiles=shapes,
             weights=group.weights,
             kv=group.kv,
+            built=int(time.time()),
             plan_bytes=built.plan_bytes,
             plan_sha256=built.plan_sha256,
         )

@@ -57,6 +57,7 @@ def build(path: Path, form: str, capacities: tuple[int, ...] = CAPACITIES, **cha
             profiles=(Shapes(128, 8), Shapes(1, 1)),
             weights=("int4",),
             kv="float16",
+            built=1_790_000_000,
             plan_bytes=len(plan),
             plan_sha256=hashlib.sha256(plan).hexdigest(),
         )

@@ -29,7 +29,7 @@ from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeRuntimeCache, FakeTensorRT, FakeTensorRtRtx
-from tests.runtimes.tensorrt.machine import Built
+from tests.runtimes.tensorrt.machine import Built, build
 from tests.runtimes.tensorrt_artifact import HALF
 
 
@@ -250,6 +250,14 @@ def test_engines_that_are_for_something_else(
 ) -> None:
     with pytest.raises(EngineMismatch, match=match):
         machine(cuda=FakeCuda(sm), **changes).open()
+
+
+def test_of_several_that_are_for_something_else_the_newest_says_why(machine: Built) -> None:
+    here = machine(capacities=(256,), version="10.4.0.1")
+    build(here.artifact.path, "opset24", (512,), version="10.3.0.26", built=1_790_000_001)
+    here.artifact = build(here.artifact.path, "opset24", (2048,), version="10.4.0.1")
+    with pytest.raises(EngineMismatch, match=r"512\.engine is built for .* TensorRT 10\.3;"):
+        here.open()
 
 
 def test_no_engines_at_all(machine: Built) -> None:
