@@ -203,8 +203,7 @@ class _TensorRtRunner:
     def _run(self, feeds: Feeds, table: Mapping[str, Binding], behind: Callable[[], None]) -> Logits:
         loaded = self._device.load(self._capacity)
         for name, array in feeds.items():
-            binding = table[name]
-            loaded.stages[name].array(binding.shape, binding.dtype)[...] = array
+            loaded.stages[name].array(table[name])[...] = array
         try:
             # TensorRT settles what it put off in a first call, which cannot be captured.
             if self in loaded.bound and (self._graph is not None or self._capture(loaded, table)):
@@ -218,8 +217,7 @@ class _TensorRtRunner:
             # Whatever failed: the next call writes where this one reads.
             self._cuda.synchronize()
         loaded.ran(self, self._decode)
-        binding = table[LOGITS]
-        return loaded.stages[LOGITS].array(binding.shape, binding.dtype)
+        return loaded.stages[LOGITS].array(table[LOGITS])
 
     def _capture(self, loaded: Loaded, table: Mapping[str, Binding]) -> bool:
         """Whether there is a graph of a call of one token now."""

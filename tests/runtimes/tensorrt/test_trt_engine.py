@@ -23,12 +23,13 @@ from edge.errors import (
 from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
 from runtimes.tensorrt import jit_cache, library
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt.bindings import Interface
+from runtimes.tensorrt.cuda import Cuda, PinnedMemory
 from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.fake_trt import FakeRuntimeCache, FakeTensorRT, FakeTensorRtRtx
+from tests.runtimes.tensorrt.fake_trt import FakeContext, FakeRuntimeCache, FakeTensorRT, FakeTensorRtRtx
 from tests.runtimes.tensorrt.machine import Built, build
 from tests.runtimes.tensorrt_artifact import HALF
 
@@ -66,6 +67,43 @@ def test_a_token_is_one_launch(machine: Built, unified: bool) -> None:
     copies = [name for name in here.cuda.calls if name.startswith("cudaMemcpy")]
     assert len(copies) == (0 if unified else 6)
     assert relative_error(np.concatenate([first, *rest]), fresh(engine, tokens)) < HALF
+
+
+@pytest.mark.parametrize("form", ["opset24", "opset21"])
+def test_a_token_that_is_a_launch_binds_nothing(
+    machine: Built, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """What the host did before it would be done while the GPU waits."""
+    engine = machine(form).open()
+    tokens, first, second = text(20), engine.new_cache(), engine.new_cache()
+    expected = fresh(engine, tokens)[10:]
+    for cache in (first, second):
+        run(engine, cache, tokens[:8])
+        for token in tokens[8:10]:
+            run(engine, cache, [token])
+    for kind, name in ((Interface, "table"), (FakeContext, "set_tensor_address"), (PinnedMemory, "array")):
+        monkeypatch.setattr(kind, name, lambda *_: pytest.fail("bound anew"))
+    # One after the other in the same arrays, and one goes back.
+    found = [np.concatenate([run(engine, first, [t]) for t in tokens[10:]])]
+    found += [np.concatenate([run(engine, second, [t]) for t in tokens[10:]])]
+    first.truncate(10)
+    found += [np.concatenate([run(engine, first, [t]) for t in tokens[10:]])]
+    for logits in found:
+        assert relative_error(logits, expected) < HALF
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [0, 0]])
+def test_a_token_has_the_logits_that_are_asked_for(machine: Built, wanted: list[int]) -> None:
+    engine = machine().open()
+    expected = fresh(engine, [5])[wanted]
+    cache = engine.new_cache()
+    [logits] = engine.run([Step([5], cache, wanted)])
+    kept = logits.copy()
+    # They are the caller's, whatever comes behind them.
+    run(engine, cache, [6])
+    assert logits.shape == expected.shape
+    assert (logits == kept).all()
+    assert not wanted or relative_error(logits, expected) < HALF
 
 
 def test_a_cache_that_grows_has_a_graph_of_its_own(machine: Built) -> None:
