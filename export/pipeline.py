@@ -130,7 +130,7 @@ def export(
         EngineError: the model cannot be run on the calibration text.
     """
     started = time.perf_counter()
-    recipe = Recipe(weights=weights, block=block, zero_points=zero_points)
+    recipe = Recipe(weights=weights, block=block, zero_points=zero_points, positive=engine == TENSORRT)
     chosen = chosen_engine(engine, recipe)
     kind = chosen_kv(kv, chosen)
     if board is not None and board.get("kv") not in KV_NAMES:

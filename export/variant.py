@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from edge.artifact import ModelSpec, Part, Variant
-from edge.artifact.kv import STATIC_KV_BITS
+from edge.artifact.kv import default_kv, kv_names
 from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument
 from export.architecture.decoder import describe
@@ -61,19 +61,12 @@ def chosen_kv(kv: str | None, engine: str) -> str | None:
     Raises:
         InvalidArgument: there is no such type, or it is none to choose at export.
     """
-    able = [name for name, kind in KV_NAMES.items() if kind in STATIC_KV_BITS]
-    if engine == TENSORRT:
-        if kv not in (None, "fp16", "int8"):
-            raise InvalidArgument(f"kv is {kv!r}; engine {TENSORRT} keeps KV as one of fp16, int8")
-        return KV_NAMES[kv or "fp16"]
-    if engine == CUDA:
-        if kv not in (None, "fp16"):
-            raise InvalidArgument(f"kv is {kv!r}; engine {CUDA} keeps KV as fp16: leave it out")
-        return KV_NAMES["fp16"]
     if engine != CPU:
+        able = kv_names(engine)
         if kv is not None and kv not in able:
-            raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as one of {', '.join(able)}")
-        return KV_NAMES[kv or "fp32"]
+            one = "one of " if len(able) > 1 else ""
+            raise InvalidArgument(f"kv is {kv!r}; engine {engine} keeps KV as {one}{', '.join(able)}")
+        return KV_NAMES[kv] if kv is not None else default_kv(engine)
     if kv is not None:
         raise InvalidArgument(
             f"kv is {kv!r}, and engine {CPU} is told what to keep KV as when it loads (edge run --kv {kv}); "

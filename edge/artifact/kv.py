@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from edge.artifact.fields import shown
 from edge.artifact.manifest import KvGroup, Manifest
-from edge.artifact.pages import DEFAULT_KV_TYPE, KV_NAMES, PAGE_TOKENS, SCALE_GROUP, head_page_bytes
+from edge.artifact.pages import DEFAULT_KV_TYPE, KV_NAMES, KV_TYPES, PAGE_TOKENS, SCALE_GROUP, head_page_bytes
 from edge.artifact.spec import ModelSpec
 from edge.errors import ArtifactCorrupt, ArtifactTooNew
 from edge.version import VERSION
@@ -15,8 +15,26 @@ BOARD = "board"
 """Key of the provenance that tells what board an artifact was exported for, and with what KV."""
 STATIC_KV_BITS = {"float32": 32, "int8": 8, "int4": 4}
 """What a graph of stock operators can keep KV as, settled at export: bits of a number."""
-GPU_KV = {"tensorrt": ("float16", "int8"), "cuda": ("float16",)}
-"""What graphs for GPUs keep it as, by engine, the default first."""
+ENGINE_KV = {
+    "cpu": KV_TYPES,
+    "onnxruntime": tuple(STATIC_KV_BITS),
+    "tensorrt": ("float16", "int8"),
+    "portable": ("float16", "int8"),
+    "cuda": ("float16",),
+}
+"""What each engine keeps it as, the closest to exact first."""
+GPU_ENGINES = ("tensorrt", "cuda")
+"""Those that compute on a GPU, in float16."""
+
+
+def default_kv(engine: str) -> str:
+    """What `engine` keeps KV as where nobody says: int8 in pages, which is as good as exact, else the closest."""
+    return DEFAULT_KV_TYPE if engine == "cpu" else ENGINE_KV[engine][0]
+
+
+def kv_names(engine: str) -> tuple[str, ...]:
+    """All that it can keep KV as, by the names that users call them, the closest to exact first."""
+    return tuple(name for name, kind in KV_NAMES.items() if kind in ENGINE_KV[engine])
 
 
 def static_kv_width(kind: str, head_dim: int) -> int:
@@ -35,10 +53,10 @@ def kv_layers(spec: ModelSpec) -> list[tuple[int, tuple[int, ...]]]:
 def kv_groups(spec: ModelSpec, engine: str, kind: str | None = None) -> tuple[KvGroup, ...]:
     """The KV of `spec` on `engine`: in pages of `kind` on the cpu engine, token by token elsewhere.
 
-    Without `kind` it is int8 on the cpu engine, float16 on GPUs, float32 elsewhere.
+    Without `kind` it is `default_kv`.
     """
     paged = engine == "cpu"
-    kind = kind or (DEFAULT_KV_TYPE if paged else "float16" if engine in GPU_KV else "float32")
+    kind = kind or default_kv(engine)
     if paged:
         token = spec.kv_heads * head_page_bytes(kind, spec.head_dim, spec.head_dim) // PAGE_TOKENS
     else:
@@ -69,8 +87,7 @@ def stored_kv_type(manifest: Manifest, engine: str) -> str | None:
     kinds = [group.type for group in manifest.kv if group.page_tokens == 1]
     if not kinds:
         return "float32"
-    known = GPU_KV.get(engine, tuple(STATIC_KV_BITS))
-    if kinds[0] not in known:
+    if kinds[0] not in ENGINE_KV[engine]:
         raise ArtifactTooNew(
             f"edge.json: KV is kept as {shown(kinds[0])}, which edgewise {VERSION} does not know; "
             "upgrade with pip install --upgrade edgewise"

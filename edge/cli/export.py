@@ -103,7 +103,8 @@ def command(
         if engine not in (None, "tensorrt"):
             raise InvalidArgument(f"--tensorrt and --engine {engine} do not go together; drop one of the two")
         engine = "tensorrt"
-    here, later = _sorted_targets(targets, engine)
+    mixed = bits is not None or size is not None
+    here, later = _sorted_targets(targets, engine, ["int4", "int8"] if mixed else [weights or "int4"])
     chosen: dict[str, Any] = {
         "weights": weights or "int4",
         "block": int(block or 32),
@@ -117,7 +118,8 @@ def command(
         for name, value in (("--context", context), ("--sessions", sessions)):
             if value is not None:
                 raise InvalidArgument(
-                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is loaded"
+                    f"{name} is what --board is to leave room for; add --board NAME, or say it when the model is "
+                    "loaded, or its engine built (edge build)"
                 )
     planned = None
     if board is not None:
@@ -158,7 +160,9 @@ def command(
         # Before the build, which may be refused: the graphs are there then.
         print_report(result)
     if targets:
-        result["engines"] = run_build(target, here, quiet=quiet)["engines"] if here else []
+        contexts = [planned.choice.plan.context] if planned is not None else None
+        built = run_build(target, here, contexts=contexts, quiet=quiet)["engines"] if here else []
+        result["engines"] = built
         result["targets_elsewhere"] = later
     if as_json:
         print_json(result)
@@ -181,14 +185,16 @@ def default_output(source: str, weights: str) -> Path:
     return Path(f"{name}-{weights}.edge")
 
 
-def _sorted_targets(targets: Sequence[str], engine: str | None) -> tuple[list[str], list[str]]:
+def _sorted_targets(
+    targets: Sequence[str], engine: str | None, weights: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Targets whose engines are built here, and those that are built on the board; sure that it can be done."""
     if not targets:
         return [], []
     if engine != "tensorrt":
         raise InvalidArgument("--target is what an engine is built for; add --tensorrt")
     with needs_exporter("export"):
-        there = import_module("export.tensorrt.build").sorted_targets(targets)
+        there = import_module("export.tensorrt.build").sorted_targets(targets, weights)
     return tuple([target.name for target in group] for group in there)  # type: ignore[return-value]
 
 

@@ -111,7 +111,8 @@ def _refusal(asked: Asked, model: PlannedSource, choice: Choice) -> str:
         "--kv": asked.wishes.kv,
     }
     named = [name for name, value in settled.items() if value is not None]
-    free = Asked(source=asked.source, context=None, sessions=1, prefix_cache=0, wishes=Wishes())
+    wishes = Wishes(engine=asked.wishes.engine)
+    free = Asked(source=asked.source, context=None, sessions=1, prefix_cache=0, wishes=wishes)
     would = free.choose(model, choice.room) if named or asked.sessions > 1 else choice
     if would.fits:
         least = "one conversation" if asked.sessions > 1 else "it"

@@ -38,7 +38,7 @@ _OPTIONS = (
         "--engine",
         type=click.Choice(["cpu", "onnxruntime", "tensorrt", "cuda"]),
         help="What is to run it: our kernels for CPUs, stock ONNX Runtime, TensorRT, or ONNX Runtime on a GPU (cuda).  "
-        "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32]",
+        "[default: cpu for int4 and int8, onnxruntime for fp16 and fp32; with --board, of a card tensorrt]",
     ),
     click.option("--tensorrt", is_flag=True, help="The same as --engine tensorrt."),
     click.option(
@@ -66,7 +66,11 @@ _OPTIONS = (
         "beside it stays as it is, and is checked.",
     ),
     click.option(
-        "--context", type=int, metavar="N", help="Tokens that --board is to leave room for.  [default: 8192]"
+        "--context",
+        type=int,
+        metavar="N",
+        help="Tokens that --board is to leave room for, and that engines of --target are then built for.  "
+        "[default: 8192]",
     ),
     click.option(
         "--sessions",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from boards.measured import NAME as UNNAMED
 from edge.cli.fidelity import fidelity_rows
 from edge.cli.output import count, print_table, seconds, size
 from edge.cli.plan_table import board_text
@@ -45,11 +46,17 @@ def next_step(report: dict[str, Any]) -> str:
     """What may be done with an artifact that was just written."""
     path = str(report["path"])
     if report["engine"] == "tensorrt":
+        board = report.get("board") or {}
+        build = f"edge build {shlex.quote(path)} --target"
+        context = f" --context {board['context']}" if board else ""
         if later := report.get("targets_elsewhere"):
-            return f"on the board: edge build {shlex.quote(path)} --target {','.join(later)}"
+            return f"on the board: {build} {','.join(later)}{context}"
         if report.get("engines"):
             return "copy it to the computer with the GPU, see docs/tensorrt.md"
-        return f"edge build {shlex.quote(path)} --target GPU-OR-BOARD, see docs/tensorrt.md"
+        target = board.get("name", "GPU-OR-BOARD")
+        if target == UNNAMED:
+            target = f"sm{board['sm'].replace('.', '')}"
+        return f"{build} {target}{context}, see docs/tensorrt.md"
     run = f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
     return f"on a computer with an NVIDIA GPU: {run}" if report["engine"] == "cuda" else run
 

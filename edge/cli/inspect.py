@@ -150,23 +150,28 @@ def _engines(artifact: Artifact) -> list[dict[str, Any]]:
     if not any(entry.path.startswith("tensorrt/engines/") for entry in artifact.manifest.files):
         return []
     from runtimes.tensorrt.header import is_engine, read_header
+    from runtimes.tensorrt.plans import left_out
 
-    found: list[dict[str, Any]] = []
+    found: dict[str, dict[str, Any]] = {}
+    headers = {}
     for entry in artifact.manifest.files:
         if is_engine(entry.path):
+            found[entry.path] = {"path": entry.path}
             try:
-                header = read_header(artifact.file(entry.path))
-                found.append({"path": entry.path, "title": header.title, **asdict(header)})
+                headers[entry.path] = read_header(artifact.file(entry.path))
             except EngineError as e:
-                found.append({"path": entry.path, "error": str(e)})
-    return found
+                found[entry.path]["error"] = str(e)
+    for (path, header), sms in zip(headers.items(), left_out(list(headers.values())), strict=True):
+        found[path] |= {"title": header.title, **asdict(header), "left_out": sms}
+    return list(found.values())
 
 
 def _engine_text(engine: Mapping[str, Any]) -> str:
     if "error" in engine:
         return f"not readable: {engine['error']}"
-    gpus = " ".join(f"sm{sm.replace('.', '')}" for sm in engine["sms"])
-    return f"for {gpus} with {engine['title']}, {engine['capacity']} tokens"
+    gpus, older = (" ".join(f"sm{sm.replace('.', '')}" for sm in engine[of]) for of in ("sms", "left_out"))
+    told = f", left out on {older} for newer engines" if older else ""
+    return f"for {gpus} with {engine['title']}, {engine['capacity']} tokens{told}"
 
 
 def _print_parts(artifact: Artifact) -> None:

@@ -12,7 +12,7 @@ import click
 from edge.artifact import open_artifact
 from edge.artifact.pages import KV_NAMES
 from edge.cache.folder import default_folder, disk_budget
-from edge.cli.options import ArtifactPath, BoardName, Size
+from edge.cli.options import VARIANTS, ArtifactPath, BoardName, Size
 from edge.cli.output import output_options, print_json, print_table
 from edge.cli.plan_board import THIS, Asked, check_together, plan_boards, plan_one, plan_recipes
 from edge.cli.plan_table import mib, plan_notes, plan_report, plan_rows, verdict
@@ -52,7 +52,8 @@ from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
 @click.option(
     "--kv",
     type=click.Choice(tuple(KV_NAMES)),
-    help="What the KV cache holds.  [default: int8; engine onnxruntime: fp32, or what the artifact has]",
+    help="What the KV cache holds.  [default: int8; engine onnxruntime: fp32, tensorrt and cuda: fp16, or what the "
+    "artifact has]",
 )
 @click.option(
     "--weights",
@@ -64,6 +65,12 @@ from edge.memory.weights import WEIGHTS, engine_for, weight_bytes
     type=BoardName(this=True),
     metavar="NAME",
     help="Plan for that board (edge boards), and choose the recipe; this: the machine at hand.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(VARIANTS),
+    help="What is to run it on --board or --all-boards, which are those then that can.  [default: cpu; of a card "
+    "tensorrt; what an artifact is for]",
 )
 @click.option("--all-boards", is_flag=True, help="The model on every board that is known.")
 @click.option("--all-recipes", is_flag=True, help="Every recipe that --board could have.")
@@ -83,6 +90,7 @@ def command(
     kv: str | None,
     weights: str | None,
     board: str | None,
+    engine: str | None,
     all_boards: bool,
     all_recipes: bool,
     plot: Path | None,
@@ -103,9 +111,10 @@ def command(
       edge plan smollm2.edge
       edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --memory 6GiB --context 32768 --kv int8
       edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --board jetson-orin-nano-super-8gb
+      edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --board rtx-4060 --engine cuda
       edge plan deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --all-boards --plot boards.svg
     """
-    check_together(board, memory, all_boards=all_boards, all_recipes=all_recipes)
+    check_together(board, memory, engine, all_boards=all_boards, all_recipes=all_recipes)
     if plot is not None:
         if board is None and not all_boards:
             raise InvalidArgument("--plot draws a plan for a board; add --board NAME or --all-boards")
@@ -116,7 +125,7 @@ def command(
             context=context,
             sessions=sessions,
             prefix_cache=sized(prefix_cache),
-            wishes=Wishes(weights=weights, kv=kv),
+            wishes=Wishes(weights=weights, kv=kv, engine=engine),
         )
         if all_boards:
             plan_boards(asked, plot, as_json=as_json)

@@ -50,6 +50,22 @@ class Asked:
             held=model.held,
         )
 
+    def everywhere(self, model: PlannedSource) -> tuple[list[Choice], dict[str, str]]:
+        """The choice of every board that is known, and of those that cannot have what is asked, why.
+
+        Raises:
+            InvalidArgument: none can.
+        """
+        choices, refused = [], {}
+        for profile in boards.profiles():
+            try:
+                choices.append(self.choose(model, room_of(profile)))
+            except InvalidArgument as e:
+                refused[profile.name] = str(e)
+        if not choices and refused:
+            raise InvalidArgument(next(iter(refused.values())))
+        return choices, refused
+
 
 def room(name: str) -> Room:
     """Of a board by its name, or of the machine at hand.
@@ -90,8 +106,7 @@ def plan_one(asked: Asked, board: str, plot: Path | None, *, as_json: bool) -> N
 def plan_boards(asked: Asked, plot: Path | None, *, as_json: bool) -> None:
     """One model over all boards."""
     model = read_planned(asked.source)
-    catalogue = boards.catalogue()
-    choices = [asked.choose(model, room_of(profile)) for profile in catalogue.profiles.values()]
+    choices, refused = asked.everywhere(model)
     if plot:
         rows = [(choice.room.board.name, choice) for choice in choices]
         write_picture(plot, picture(f"{model.name} on all boards", rows))
@@ -99,7 +114,8 @@ def plan_boards(asked: Asked, plot: Path | None, *, as_json: bool) -> None:
         print_json(
             {
                 "boards": [_short_report(choice) for choice in choices],
-                "faults": [str(fault) for fault in catalogue.faults.values()],
+                "left_out": refused,
+                "faults": [str(fault) for fault in boards.catalogue().faults.values()],
             }
         )
         return
@@ -109,6 +125,8 @@ def plan_boards(asked: Asked, plot: Path | None, *, as_json: bool) -> None:
     if not fitting:
         least = min(choices, key=lambda choice: choice.missing)
         click.echo(f"nearest: {least.room.board.name}, where {mib(least.missing)} MiB are missing")
+    if refused:
+        click.echo(f"left out: {', '.join(refused)} ({next(iter(refused.values()))})")
     _print_legend(choices)
 
 
@@ -120,7 +138,7 @@ def plan_recipes(asked: Asked, board: str, plot: Path | None, *, as_json: bool) 
     context = chosen.plan.context
     choices = [
         measure(recipe, there, context=context, sessions=asked.sessions, prefix_cache=asked.prefix_cache)
-        for recipe in model.every(there)
+        for recipe in model.every(there, asked.wishes.engine)
     ]
     rows = [(choice.recipe.text, choice) for choice in choices]
     if plot:
@@ -248,7 +266,7 @@ def _short_report(choice: Choice) -> dict[str, Any]:
 
 def _fitting(asked: Asked, model: PlannedSource) -> list[Choice]:
     """Boards on which the model would fit, those with the least memory first."""
-    every = (asked.choose(model, room_of(profile)) for profile in boards.profiles())
+    every, _ = asked.everywhere(model)
     return sorted((c for c in every if c.fits), key=lambda c: (c.plan.available, c.room.board.name))
 
 
@@ -275,13 +293,17 @@ def _speed(choice: Choice, i: int) -> str:
     return f"{ceiling.tokens_per_s:.1f}{'' if ceiling.confirmed else '?'}"
 
 
-def check_together(board: str | None, memory: int | str, *, all_boards: bool, all_recipes: bool) -> None:
+def check_together(
+    board: str | None, memory: int | str, engine: str | None, *, all_boards: bool, all_recipes: bool
+) -> None:
     """Raises InvalidArgument where options contradict each other."""
     named = board is not None or all_boards
     if named and memory != "auto":
         raise InvalidArgument(
             f"--memory and --{'board' if board is not None else 'all-boards'} both say what memory there is; drop one"
         )
+    if engine is not None and not named:
+        raise InvalidArgument(f"--engine {engine} is of a board; add --board NAME or --all-boards")
     if all_boards and board is not None:
         raise InvalidArgument(f"--all-boards is every board, and --board {board} one; drop one of the two")
     if all_boards and all_recipes:

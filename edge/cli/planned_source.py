@@ -7,14 +7,14 @@ from importlib import import_module
 from pathlib import Path
 
 from edge.artifact import MANIFEST, Manifest, ModelSpec, open_artifact, stored_kv_type
-from edge.artifact.kv import GPU_KV, STATIC_KV_BITS
+from edge.artifact.kv import kv_names
 from edge.artifact.pages import KV_NAMES
 from edge.cli.extra import needs_exporter
 from edge.cli.options import VARIANTS
 from edge.errors import EngineError, InvalidArgument
 from edge.memory.recipe import Held, Recipe, Recipes, Wishes, artifact_recipes, every, recipes
 from edge.memory.room import Room
-from edge.memory.weights import engine_for
+from edge.memory.weights import ENGINE_WEIGHTS, engine_for
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,33 @@ class PlannedSource:
         """What there is to choose from on a board: of an artifact its KV, unless other weights are asked for.
 
         Raises:
-            InvalidArgument: the wishes do not go together.
+            InvalidArgument: the wishes do not go together, or not with the board.
         """
+        if wishes.engine is not None and (lack := room.lacks(wishes.engine)):
+            raise InvalidArgument(f"{lack}; leave the engine out for what it can run")
         if self.manifest is not None and not wishes.weights_settled:
             assert self.artifact is not None
-            check_stored_kv(self.artifact, self.manifest, self.engine, wishes.kv)
-            return artifact_recipes(self.manifest, self.engine, wishes.kv, on_card=room.on_card)
-        engine = wishes.engine or _engine(wishes, room)
-        if engine == "cpu" and wishes.weights in ("fp16", "fp32"):
+            engine = wishes.engine or self.engine
+            held = {variant.engine for variant in self.manifest.variants}
+            if engine not in held:
+                raise InvalidArgument(
+                    f"{self.artifact} is for engine {', '.join(sorted(held))}, not {engine}; see edge convert, or add "
+                    "--weights to plan another export"
+                )
+            check_stored_kv(self.artifact, self.manifest, engine, wishes.kv)
+            return artifact_recipes(self.manifest, engine, wishes.kv)
+        engine = wishes.engine or engine_for(wishes.weights, room.engine)
+        if wishes.weights is not None and wishes.weights not in ENGINE_WEIGHTS[engine]:
             raise InvalidArgument(
-                f"engine cpu takes int4 and int8 weights, not {wishes.weights}; choose such weights, "
-                "or engine onnxruntime"
+                f"engine {engine} takes weights in {', '.join(ENGINE_WEIGHTS[engine])}, not {wishes.weights}; choose "
+                "such weights, or engine onnxruntime"
             )
         check_kv(wishes.kv, engine)
-        return recipes(self.spec, room.engine, wishes, self.held, on_card=room.on_card)
+        return recipes(self.spec, room.engine, wishes, self.held)
 
-    def every(self, room: Room) -> tuple[Recipe, ...]:
-        """All recipes that there are for a board."""
-        return every(self.spec, room.engine, on_card=room.on_card)
+    def every(self, room: Room, engine: str | None = None) -> tuple[Recipe, ...]:
+        """All recipes that there are for a board, with its own engine or another."""
+        return every(self.spec, engine or room.engine)
 
 
 def read_planned(source: str | Path) -> PlannedSource:
@@ -98,17 +107,8 @@ def check_stored_kv(folder: Path, manifest: Manifest, engine: str, kv: str | Non
 
 def check_kv(kv: str | None, engine: str) -> None:
     """Raises InvalidArgument where the engine does not keep `kv`."""
-    if engine in GPU_KV and kv is not None and KV_NAMES[kv] not in GPU_KV[engine]:
-        able = ", ".join(name for name, kind in KV_NAMES.items() if kind in GPU_KV[engine])
-        raise InvalidArgument(f"--kv {kv} is not what engine {engine} keeps, {able}; drop --kv")
-    if engine in GPU_KV:
-        return
-    if engine != "cpu" and kv is not None and KV_NAMES[kv] not in STATIC_KV_BITS:
+    able = kv_names(engine)
+    if kv is not None and kv not in able:
         raise InvalidArgument(
-            f"--kv {kv} needs engine cpu, and this is for engine onnxruntime, whose stock operators keep fp32, "
-            "int8 or int4; choose one of these, or take int4 or int8 weights"
+            f"--kv {kv} is not what engine {engine} keeps, {' or '.join(able)}; drop --kv, or choose another"
         )
-
-
-def _engine(wishes: Wishes, room: Room) -> str:
-    return engine_for(wishes.weights) if wishes.weights in ("fp16", "fp32") else room.engine

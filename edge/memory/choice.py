@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from boards.board import Profile
+from edge.artifact.kv import GPU_ENGINES
 from edge.memory.ceiling import Ceiling, kv_read, tokens_per_s, two_lengths
 from edge.memory.plan import LEAST_CONTEXT, Plan, make_plan
 from edge.memory.recipe import Held, Recipe, Recipes
@@ -67,7 +68,7 @@ class Choice:
 
 
 def targets(board: Profile) -> list[dict[str, Any]]:
-    """Engines that could be built for a board in particular; none is yet."""
+    """Engines that could be built for a board in particular; a plan builds none."""
     if board.sm is None or "tensorrt" not in board.engines.value:
         return []
     return [{"engine": "tensorrt", "sm": board.sm.value, "built": False}]
@@ -116,7 +117,9 @@ def measure(
     prefix_cache: int | None = None,
 ) -> Choice:
     """A recipe on a board: its plan and its ceilings."""
-    plan = make_plan(recipe.needs, room.whole, context, sessions, prefix_cache, room.reserve)
+    on_card = room.on_card and recipe.engine in GPU_ENGINES
+    needs = replace(recipe.needs, card=room.whole) if on_card else recipe.needs
+    plan = make_plan(needs, room.whole, context, sessions, prefix_cache, room.reserve)
     return Choice(room=room, recipe=recipe, plan=plan, ceilings=tuple(_ceilings(recipe, room, plan.context)))
 
 
@@ -204,16 +207,15 @@ def _reasons(
 
 def _engine_reasons(choice: Choice) -> Iterator[str]:
     room, engine = choice.room, choice.recipe.engine
-    if room.on_card:
-        yield (
-            f"engine {engine}: "
-            + (
-                "stock operators, which CUDA has too"
-                if engine != "cpu"
-                else "as asked; it computes on the CPU"
-            )
-            + "; no engine of Edgewise computes on a card yet, so this is unverified"
-        )
+    if lack := room.lacks(engine):
+        yield lack
+    elif engine in GPU_ENGINES:
+        yield f"engine {engine}: it computes on the {'card' if room.on_card else 'GPU'}, unverified on device"
+        if room.on_card:
+            runtime = choice.recipe.needs.runtime / _MIB
+            yield f"in the computer's own memory, not counted: a runtime of {runtime:.1f} MiB, and the prefix cache"
+    elif room.on_card:
+        yield f"engine {engine}: it computes on the CPU, in the computer's own memory and not in the card's"
     elif engine == "cpu":
         yield "engine cpu: our operators, the fastest that Edgewise has today"
     for target in targets(room.board):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edge.artifact import KvGroup, Manifest, ModelSpec, kv_groups, planned_kv, stored_kv_type
+from edge.artifact.kv import GPU_ENGINES
 from edge.artifact.pages import KV_NAMES
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _MIB = 1 << 20
 _RUNTIME, _TOKENIZER_PER_TOKEN = 72 * _MIB, 1100
 # What ONNX Runtime's own operators hold beside each byte of weights: packed copies, and fp16 widened to fp32.
 _STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2}
-_NO_COPIES = ("cpu", "tensorrt", "cuda")
+_NO_COPIES = ("cpu", *GPU_ENGINES)
 # Bytes for a weight that the portable engine has dequantized, measured: float32, and an embedding that is tied twice.
 _DEQUANTIZED = 6
 # Of a matrix with more rows CUDA's operator dequantizes a part at a time.
@@ -58,18 +59,15 @@ class Needs:
         kv: str | None = None,
         *,
         read: int | None = None,
-        on_card: bool = False,
     ) -> Needs:
         """Of `weights` bytes stored as `kind` (int4, int8, fp16, fp32), of which a token reads `read`: None is all.
 
-        KV is of type `kv` (float32, float16, int8, int4), or the engine's default. `on_card`: in the memory of a GPU,
-        where stock operators are taken to hold no copies, since those were measured on CPUs.
+        KV is of type `kv` (float32, float16, int8, int4), or the engine's default.
         """
         if engine == "portable":
             copies = _DEQUANTIZED * spec.parameters
         else:
-            alone = on_card or engine in _NO_COPIES
-            copies = 0 if alone else _stock_copies(spec, weights, kind)
+            copies = 0 if engine in _NO_COPIES else _stock_copies(spec, weights, kind)
         return cls(
             spec=spec,
             weights=weights + copies,
@@ -79,9 +77,7 @@ class Needs:
         )
 
     @classmethod
-    def of_artifact(
-        cls, manifest: Manifest, engine: str, kv: str | None = None, *, on_card: bool = False
-    ) -> Needs:
+    def of_artifact(cls, manifest: Manifest, engine: str, kv: str | None = None) -> Needs:
         """Of an artifact's weights on `engine`.
 
         Without `kv` it is what the artifact has or was planned with, or else the engine's default.
@@ -93,7 +89,6 @@ class Needs:
             engine,
             kv or stored_kv_type(manifest, engine) or KV_NAMES.get(planned_kv(manifest) or ""),
             read=manifest.decode_bytes,
-            on_card=on_card,
         )
 
     def with_kv(self, kind: str) -> Needs:

@@ -50,7 +50,7 @@ class Host:
 class Plan:
     """`required` beside `available`, both in bytes, for `sessions` conversations of `context` tokens each.
 
-    Where weights and KV are on a card it is the card's memory, and `host` the other.
+    Where weights and KV are on a card it is the card's memory, and `host` the other, if that is known.
     """
 
     needs: Needs
@@ -91,7 +91,8 @@ def make_plan(
 
     The prefix cache has `prefix_cache` bytes; None gives it one conversation's KV, as far as nothing else wants it.
     `reserve` bytes are left to the system; None is a twentieth of `available`, from 32 to 512 MiB. `available` is of
-    the memory that weights and KV are in, and `host` of the host's where that is another.
+    the memory that weights and KV are in, and `host` of the host's where that is another. What stays in the host's
+    is left out where they are on a card and `host` is not known.
 
     Raises:
         InvalidArgument: `context` is not from 1 to what the model or its engines take, `sessions` or `available`
@@ -105,7 +106,8 @@ def make_plan(
     reserve = own_reserve(available) if reserve is None else reserve
     prefix = 0 if prefix_cache is None else checked_bytes("prefix_cache", prefix_cache)
     around = Required(runtime=needs.runtime, prefix_cache=prefix)
-    here = around if host is None else Required()
+    alone = host is not None or needs.card is not None
+    here = Required() if alone else around
     most = largest_context(needs, available - needs.weights - here.total - reserve, sessions)
     chosen = context if context is not None else max(most, min(LEAST_CONTEXT, longest))
     conversation = needs.kv(chosen) if prefix_cache is None and needs.shares_prefixes else 0
@@ -117,9 +119,9 @@ def make_plan(
         reserve=reserve,
     )
     on_host = None
-    if host is None:
+    if not alone:
         required = _with_prefix(required, available, conversation)
-    else:
+    elif host is not None:
         own = replace(around, workspace=needs.pinned, reserve=own_reserve(host))
         on_host = Host(available=host, required=_with_prefix(own, host, conversation))
     return Plan(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edge.artifact import Manifest, ModelSpec
-from edge.artifact.kv import GPU_KV
+from edge.artifact.kv import ENGINE_KV, default_kv, kv_names
 from edge.artifact.pages import KV_NAMES
 from edge.memory.needs import Needs
 from edge.memory.weights import MIXED, Stored, engine_for
@@ -20,9 +20,9 @@ WEIGHTS_LADDER: tuple[tuple[str, float | None], ...] = (
 """Weights and bits of a target by mean KL, the least first: docs/fidelity.md."""
 LAST_BLOCK = 128
 """Blocks of int4 where those of 32 do not fit: a twelfth less, for half as much KL again."""
+_FEWEST = "int4"
+"""KV that costs much of a small model, for where nothing else fits."""
 _ROUNDING = 0.1
-# What KV is kept as where nobody says, by engine, the closest first; stock operators of CPUs have others.
-_KINDS = {"cpu": ("int8",), "tensorrt": ("fp16", "int8"), "cuda": ("fp16",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,32 +105,29 @@ def recipes(
     engine: str,
     wishes: Wishes | None = None,
     held: Held | None = None,
-    *,
-    on_card: bool = False,
 ) -> Recipes:
     """Ways to store `spec` for `engine`, as far as `wishes` leave a choice."""
     wishes, held = wishes or Wishes(), held or Held()
-    engine = wishes.engine or (engine_for(wishes.weights) if wishes.weights in ("fp16", "fp32") else engine)
+    engine = wishes.engine or engine_for(wishes.weights, engine)
     block = wishes.block or 32
 
     def recipe(stored: Stored, kv: str) -> Recipe:
         total = stored.total(spec) if wishes.nbytes is None else wishes.nbytes
         read = stored.read(spec) * total // max(1, stored.total(spec))
         kind = stored.weights if stored.weights != MIXED else "int4"
-        needs = Needs.of(spec, total, kind, engine, KV_NAMES[kv], read=read, on_card=on_card)
+        needs = Needs.of(spec, total, kind, engine, KV_NAMES[kv], read=read)
         return Recipe(stored=stored, kv=kv, needs=needs)
 
     def of(weights: str, bits: float | None = None, block: int = block) -> Stored:
         return Stored(weights=weights, bits=bits, block=block, zero_points=wishes.zero_points, engine=engine)
 
     ladder = list(_ladder(wishes, held, of, spec))
-    # Stock operators keep KV exactly unless told otherwise; pages in int8 are as good as exact (docs/kv-cache.md).
-    kinds = (wishes.kv,) if wishes.kv else _KINDS.get(engine, ("fp32", "int8"))
+    kinds = (wishes.kv,) if wishes.kv else _willing(engine)
     good = tuple(recipe(stored, kv) for stored in ladder for kv in kinds)
     smallest = [ladder[-1]]
     if not wishes.weights_settled and wishes.block is None:
         smallest.append(of("int4", block=LAST_BLOCK))
-    fewest = () if engine in GPU_KV else ("int4",)
+    fewest = (_FEWEST,) if _FEWEST in kv_names(engine) else ()
     last = [recipe(stored, kv) for kv in (kinds[-1], *fewest) for stored in smallest]
     known = {(r.stored, r.kv) for r in good}
     return Recipes(
@@ -142,9 +139,7 @@ def recipes(
     )
 
 
-def artifact_recipes(
-    manifest: Manifest, engine: str, kv: str | None = None, *, on_card: bool = False
-) -> Recipes:
+def artifact_recipes(manifest: Manifest, engine: str, kv: str | None = None) -> Recipes:
     """An artifact's weights are what they are; KV may be chosen where a load says what it is."""
     of_recipe, mixed = manifest.recipe, bool(manifest.recipe.get("tensors"))
     stored = Stored(
@@ -156,7 +151,7 @@ def artifact_recipes(
     )
 
     def recipe(kind: str | None) -> Recipe:
-        needs = Needs.of_artifact(manifest, engine, KV_NAMES[kind] if kind else None, on_card=on_card)
+        needs = Needs.of_artifact(manifest, engine, KV_NAMES[kind] if kind else None)
         return Recipe(stored=stored, kv=needs.kv_name, needs=needs)
 
     first = recipe(kv)
@@ -166,9 +161,10 @@ def artifact_recipes(
     )
 
 
-def every(spec: ModelSpec, engine: str, *, on_card: bool = False) -> tuple[Recipe, ...]:
+def every(spec: ModelSpec, engine: str) -> tuple[Recipe, ...]:
     """All that is offered for `engine`, the closest to the source first."""
-    kinds = ("fp16", "int8", "int4") if engine == "cpu" else ("fp32", "int8", "int4")
+    able = kv_names(engine)
+    kinds = [kv for kv in able if not (kv == "fp32" and "fp16" in able)]
     stored = [Stored(weights=weights, bits=bits, engine=engine) for weights, bits in WEIGHTS_LADDER]
     stored.append(Stored(weights="int4", block=LAST_BLOCK, engine=engine))
     return tuple(
@@ -182,12 +178,17 @@ def every(spec: ModelSpec, engine: str, *, on_card: bool = False) -> tuple[Recip
                 engine,
                 KV_NAMES[kv],
                 read=each.read(spec),
-                on_card=on_card,
             ),
         )
         for each in stored
         for kv in kinds
     )
+
+
+def _willing(engine: str) -> tuple[str, ...]:
+    """What KV is kept as where nobody says: from the default on, than which nothing is measurably closer."""
+    first = ENGINE_KV[engine].index(default_kv(engine))
+    return tuple(kv for kv in kv_names(engine)[first:] if kv != _FEWEST)
 
 
 def _ladder(wishes: Wishes, held: Held, of: Callable[..., Stored], spec: ModelSpec) -> Iterable[Stored]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from boards.board import Figure, Profile
 from boards.detection import Detection
+from edge.artifact.kv import GPU_ENGINES
 from edge.memory.plan import own_reserve
 
 _MIB, _GB = 1 << 20, 1e9
@@ -34,8 +35,19 @@ class Room:
 
     @property
     def engine(self) -> str:
-        """What an export for the board is for: our operators on its CPU, stock ones where a card is to compute."""
-        return "onnxruntime" if self.on_card else "cpu"
+        """What an export for the board is for: our operators on its CPU, or what computes on a card."""
+        if not self.on_card:
+            return "cpu"
+        return "tensorrt" if "tensorrt" in self.board.engines.value else "cuda"
+
+    def lacks(self, engine: str) -> str:
+        """Why the board cannot run `engine`; empty where it can."""
+        board = self.board
+        if engine == "tensorrt" and engine not in board.engines.value:
+            return f"{board.title} cannot run engine tensorrt: {board.engines.source}"
+        if engine in GPU_ENGINES and board.sm is None and not self.on_card:
+            return f"{board.title} cannot run engine {engine}: no NVIDIA GPU of it is known"
+        return ""
 
 
 def room_of(profile: Profile) -> Room:

@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge.artifact import ModelSpec
-from edge.artifact.kv import GPU_KV
+from edge.artifact.kv import GPU_ENGINES
 
 WEIGHTS = ("int4", "int8", "fp16", "fp32")
 """Smallest first."""
 MIXED = "mixed"
 """Each matrix with bits and block of its own."""
 _FLOAT_BYTES = {"fp16": 2, "fp32": 4}
+ENGINE_WEIGHTS = {
+    "cpu": ("int4", "int8"),
+    "onnxruntime": WEIGHTS,
+    "tensorrt": ("int4", "int8", "fp16"),
+    "cuda": ("int4", "int8", "fp16"),
+}
+"""What each engine takes."""
 # The CPU kernels' layout: 16 rows a panel, panels on cache lines, float16 scales.
 _PANEL, _LINE, _SCALE = 16, 64, 2
 # Stock operators have float32 scales on CPUs.
@@ -50,7 +57,7 @@ class Stored:
         blocks, bits = -(-inputs // self.block), int(self.weights.removeprefix("int"))
         if self.engine != "cpu":
             zeros = rows * -(-blocks * bits // 8) if self.zero_points else 0
-            scale = _SCALE if self.engine in GPU_KV else _STOCK_SCALE
+            scale = _SCALE if self.engine in GPU_ENGINES else _STOCK_SCALE
             return rows * blocks * (self.block * bits // 8 + scale) + zeros
         zeros = _PANEL * blocks * bits // 8 if self.zero_points else 0
         panel = _PANEL * blocks * (self.block * bits // 8 + _SCALE) + zeros
@@ -62,9 +69,9 @@ def weight_bytes(spec: ModelSpec, weights: str, block: int = 32) -> int:
     return Stored(weights=weights, block=block).total(spec)
 
 
-def engine_for(weights: str) -> str:
-    """What an export takes for such weights unless it is told otherwise."""
-    return "onnxruntime" if weights in _FLOAT_BYTES else "cpu"
+def engine_for(weights: str | None, engine: str = "cpu") -> str:
+    """What an export takes for such weights unless it is told otherwise: for floats on CPUs stock operators."""
+    return "onnxruntime" if weights in _FLOAT_BYTES and engine == "cpu" else engine
 
 
 def matrices(spec: ModelSpec) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,7 @@ def source_grids(spec: ModelSpec, tensors: Mapping[str, LazyTensor], engine: str
         if zero_points and engine == TENSORRT:
             continue
         for bits in sorted({option.bits for option in options(engine)}):
-            precision = Precision(bits, held[0].block, zero_points)
+            precision = Precision(bits, held[0].block, zero_points, positive=engine == TENSORRT)
             if all(precision.holds(grid) for grid in held):
                 found[matrix.name] = precision
                 break

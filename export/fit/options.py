@@ -14,7 +14,9 @@ from export.variant import CPU, ONNXRUNTIME
 _OFFERED = {
     CPU: tuple(Precision(bits, block) for bits in BITS for block in reversed(BLOCKS)),
     ONNXRUNTIME: tuple(Precision(bits, block) for bits in (4, 8) for block in reversed(BLOCKS)),
-    TENSORRT: tuple(Precision(bits, block) for bits in PORTABLE_BITS for block in reversed(BLOCKS)),
+    TENSORRT: tuple(
+        Precision(bits, block, positive=True) for bits in PORTABLE_BITS for block in reversed(BLOCKS)
+    ),
     CUDA: tuple(Precision(bits, block) for bits in HALF_BITS for block in reversed(BLOCKS)),
 }
 

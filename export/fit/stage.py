@@ -79,7 +79,7 @@ class Wish:
             raise InvalidArgument(
                 f"with --{given} the codes of the source are kept where that costs the least; drop --keep or --{given}"
             )
-        if recipe != Recipe():
+        if replace(recipe, positive=False) != Recipe():
             raise InvalidArgument(
                 f"with --{given} each matrix gets bits and block of its own; drop --weights, --block and --zero-points"
             )

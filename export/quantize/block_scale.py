@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.quantize.float16 import round_float16
+from export.quantize.precision import Precision
 
 Rows = NDArray[np.float32]
 Limit = Rows | int
@@ -28,23 +29,23 @@ _TRIALS = {
 }
 
 
-def symmetric_scale(x: Rows, bits: int, importance: Rows | None = None) -> Rows:
-    """Scales float32 [n], values of float16, for blocks x [block, n].
+def symmetric_scale(x: Rows, precision: Precision, importance: Rows | None = None) -> Rows:
+    """Scales float32 [n], values of float16, for blocks x [block, n]; above 0 where `precision` says so.
 
-    Below 8 bits a scale may be negative, and either end of x take the longer side of the range. With 8 bits that
-    would save 0.8% of the squared error, and TensorRT takes no such scales.
+    Otherwise they may be negative, so that either end of x takes the longer, negative side of the range. That saves 10
+    to 15% of the squared error in 4 bits. With 8 bits it would be 0.8%, and scales are above 0 for every engine.
 
     `importance` float32 [block, 1] weighs errors; None weighs a weight by its size, see `_by_size`.
     """
+    bits = precision.bits
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    positive = precision.positive or bits == 8
     most, least = x.max(axis=0), x.min(axis=0)
-    if bits == 8:
-        start = np.maximum(most / np.float32(high), least / np.float32(low))
-    else:
-        start = np.where(most > -least, most, least) / np.float32(low)
+    start = np.maximum(most, -least) if positive else np.where(most > -least, -most, -least)
+    start = start / np.float32(-low)
     # The first takes the extreme to both ends alike, as an absolute-maximum scale does.
     ratios = [-low / high, *_TRIALS[bits]]
-    if bits <= 5:
+    if bits <= 5 and not positive:
         # The sign of the scale decides which end of the range is the longer one.
         ratios += [-ratio for ratio in _TRIALS[bits] if ratio <= 1.0]
     return _best_scale(x, start, ratios, low, high, importance)

@@ -70,7 +70,7 @@ def _quantized(
             if precision.zero_points:
                 scales[at], zeros[at] = asymmetric_scale(x[start:stop], bits, cost)
             else:
-                scales[at] = symmetric_scale(x[start:stop], bits, cost)
+                scales[at] = symmetric_scale(x[start:stop], precision, cost)
             zero, factor = zeros[at].astype(np.float32), inverse(scales[at])
             for i in range(start, stop):
                 q = rounded(x[i], factor, -zero, (1 << bits) - 1 - zero)

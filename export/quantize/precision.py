@@ -24,6 +24,8 @@ class Precision:
     bits: int
     block: int
     zero_points: bool = False
+    positive: bool = False
+    """Whether scales are chosen above 0: TensorRT takes no others."""
 
     def __post_init__(self) -> None:
         if type(self.bits) is not int or self.bits not in BITS:
@@ -37,7 +39,7 @@ class Precision:
         return self.bits + (_SCALE_BITS + self.bits * self.zero_points) / self.block
 
     def holds(self, other: Precision) -> bool:
-        """Whether every code of `other` is one here."""
+        """Whether every code of `other` is one here; of signs of scales see `PositiveScales`."""
         return self.block == other.block and self.bits >= other.bits and self.zero_points >= other.zero_points
 
     def padding(self, inputs: int) -> int:
@@ -51,7 +53,10 @@ class Precision:
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest keeps it."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.positive:
+            del data["positive"]
+        return data
 
 
 def _listed(values: tuple[int, ...]) -> str:

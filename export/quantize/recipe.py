@@ -23,6 +23,8 @@ class Recipe:
     weights: str = "int4"
     block: int = 32
     zero_points: bool = False
+    positive: bool = False
+    """As in `Precision`."""
     method: str = "rtn"
     tensors: Mapping[str, Precision] = field(default_factory=dict)
     """Matrices that are stored in another way, by their names without `.weight`."""
@@ -49,7 +51,7 @@ class Recipe:
     @property
     def precision(self) -> Precision:
         """Of matrices that `tensors` does not name; weights are quantized."""
-        return Precision(self.bits, self.block, self.zero_points)
+        return Precision(self.bits, self.block, self.zero_points, self.positive)
 
     def of(self, tensor: str) -> Precision:
         """Of the matrix `tensor`, a name with or without `.weight`."""
@@ -65,6 +67,8 @@ class Recipe:
             "zero_points": self.zero_points,
             "method": self.method,
         }
+        if self.positive:
+            data["positive"] = True
         if self.tensors:
             data["tensors"] = {name: precision.to_json() for name, precision in self.tensors.items()}
         return data

@@ -63,6 +63,6 @@ def _nearest(x: Rows, precision: Precision) -> tuple[Rows, Rows, Rows]:
     if precision.zero_points:
         scale, zero = asymmetric_scale(x, bits)
     else:
-        scale = symmetric_scale(x, bits)
+        scale = symmetric_scale(x, precision)
         zero = np.full_like(scale, 1 << (bits - 1))
     return rounded(x, inverse(scale), -zero, (1 << bits) - 1 - zero) + zero, scale, zero

@@ -28,6 +28,7 @@ from export.tensorrt.place import aside, put
 from export.tensorrt.process import run
 from export.tensorrt.target import Target, parse_targets
 from runtimes.tensorrt.header import TENSORRT, EngineHeader, artifact_fingerprint
+from runtimes.tensorrt.library import this_platform
 
 DEFAULT_CAPACITY = 4096
 """Tokens of a cache, where the model's context is not shorter."""
@@ -134,13 +135,19 @@ def build(
     return BuildReport(artifact=str(artifact), engines=tuple(engines), seconds=time.perf_counter() - started)
 
 
-def sorted_targets(names: Iterable[str]) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+def sorted_targets(
+    names: Iterable[str], weights: Iterable[str] = ()
+) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
     """Targets whose engines are built here, and those whose board builds its own; what builds here is installed.
+
+    All can multiply weights of the types `weights`, such as int4.
 
     Raises:
         InvalidArgument, TargetRefused, TensorRTMissing, BoardError
     """
     targets = parse_targets(names)
+    for target in targets:
+        check_precision(weights, target)
     later = installed.built_elsewhere(targets)
     here = tuple(target for target in targets if target not in later)
     for target in here:
@@ -196,13 +203,14 @@ def _engine(
             flavour=group.flavour,
             version=built.version,
             sms=group.sms,
-            platform=installed.this_platform(),
+            platform=this_platform(),
             artifact=artifact_fingerprint(artifact, group.variant),
             form=form_name(group.variant),
             capacity=capacity,
             profiles=shapes,
             weights=group.weights,
             kv=group.kv,
+            built=int(time.time()),
             plan_bytes=built.plan_bytes,
             plan_sha256=built.plan_sha256,
         )

@@ -10,6 +10,7 @@ from onnx import TensorProto
 from boards.board import sm_version
 from edge.errors import TargetRefused
 from export.tensorrt.target import Target
+from runtimes.tensorrt.header import TENSORRT
 
 # The lowest compute capability whose kernels TensorRT has for weights of a type.
 LOWEST_SM = {"int4": "8.0", "fp8": "8.9", "fp4": "10.0"}
@@ -29,8 +30,13 @@ def coded_weights(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def check_precision(weights: Iterable[str], target: Target) -> None:
-    """Raises TargetRefused where the target has no kernels for a type of weights."""
+    """Raises TargetRefused where the target's TensorRT has no kernels for a type of weights."""
     for kind in weights:
+        if kind == "int8" and target.flavour == TENSORRT:
+            raise TargetRefused(
+                f"target {target.name}: TensorRT has scales of blocks for int4 weights alone, TensorRT for RTX for "
+                "int8 as well; export it with --weights int4 or fp16"
+            )
         lowest = LOWEST_SM.get(kind)
         if lowest is not None and sm_version(target.sm) < sm_version(lowest):
             short = f"sm{lowest.replace('.', '')}"

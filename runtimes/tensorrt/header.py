@@ -83,6 +83,8 @@ class EngineHeader:
     """Types of the weights that are codes, int4 or int8; float16 where none is."""
     kv: str
     """float16 or int8."""
+    built: int
+    """When, in seconds since 1970: where several can run, the newest does."""
     plan_bytes: int
     plan_sha256: str
     edgewise: str = VERSION

@@ -96,7 +96,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def dequantized(rows: NDArray[np.float32], case: Case) -> NDArray[np.float32]:
-    precision = Precision(int(case.weights.removeprefix("int")), case.block)
+    precision = Precision(int(case.weights.removeprefix("int")), case.block, positive=True)
     found = RoundToNearest().quantize(precision.padded(rows), precision)
     return found.dequantize(precision.bits)[:, : rows.shape[1]]
 

@@ -33,6 +33,7 @@ HEADER = EngineHeader(
     profiles=(Shapes(256, 32), Shapes(1, 1)),
     weights=("int4",),
     kv="float16",
+    built=1_790_000_000,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -186,6 +187,18 @@ def test_inspect_shows_engines(run_edge: Run, with_engine: Path) -> None:
     (engine,) = run_edge("inspect", with_engine, "--json").json["engines"]
     assert (engine["path"], engine["sms"], engine["capacity"]) == (NAME, ["8.6", "8.9"], 4096)
     assert run_edge("verify", with_engine).code == 0
+
+
+def test_inspect_tells_of_engines_that_newer_ones_leave_out(run_edge: Run, tmp_path: Path) -> None:
+    newer = replace(HEADER, sms=("8.9",), built=HEADER.built + 1)
+    engines = {NAME: HEADER.dumps() + PLAN, NAME.replace("sm86-", ""): newer.dumps() + PLAN}
+    files = {**FILES, **engines}
+    path = write_artifact(tmp_path / "m.edge", replace(MANIFEST_OF_WINDOWED, files=entries(files)), files)
+    shown = run_edge("inspect", path).out
+    assert "for sm86 sm89 with TensorRT-RTX 1.7, 4096 tokens, left out on sm89 for newer engines\n" in shown
+    assert "for sm89 with TensorRT-RTX 1.7, 4096 tokens\n" in shown
+    found = {engine["path"]: engine for engine in run_edge("inspect", path, "--json").json["engines"]}
+    assert [found[name]["left_out"] for name in engines] == [["8.9"], []]
 
 
 def test_a_damaged_engine_does_not_hide_the_rest(run_edge: Run, with_engine: Path) -> None:

@@ -369,7 +369,7 @@ def test_graphs_are_told_of_before_their_engines_are_built(
     def refused(*_: Any, **options: Any) -> Any:
         raise MemoryBudgetError("the build needs about 3000 MB, and 1000 MB are free")
 
-    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine: (["sm89"], []))
+    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine, weights: (["sm89"], []))
     monkeypatch.setattr(edge.cli.export, "run_build", refused)
     monkeypatch.setitem(REPORT, "note", "fidelity was not measured: so it is")
     ended = run_edge("export", "org/model", "--tensorrt", "--target", "sm89")

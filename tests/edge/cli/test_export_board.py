@@ -12,14 +12,18 @@ import pytest
 
 import boards
 import edge
+import edge.cli.export
 from edge.artifact import MANIFEST, open_artifact, planned_kv
 from edge.cli import export_board
 from edge.cli.export_board import board_export
+from edge.cli.export_report import next_step
 from edge.errors import ArtifactCorrupt, InvalidArgument, MemoryBudgetError
 from edge.memory import admission
 from edge.memory.needs import Needs
 from edge.memory.room import room_of
 from export import convert, export
+from export.quantize import Recipe
+from export.variant import chosen_engine, chosen_kv
 from tests.edge.cli.conftest import Ended
 
 Run = Callable[..., Ended]
@@ -50,8 +54,10 @@ def shape(tmp_path: Path) -> Path:
         ("rk3588-8gb", {"weights": "int8", "block": 64}, {"weights": "int8", "block": 64}),
         ("rk3588-8gb", {"size": "1GB"}, {"size": "1GB"}),
         ("rk3588-8gb", {"bits": 4.5}, {"bits": 4.5}),
-        ("rtx-4090", {}, {"weights": "int8", "engine": "onnxruntime", "kv": "fp32"}),
-        ("rtx-4090", {"kv": "int8"}, {"kv": "int8", "engine": "onnxruntime"}),
+        ("rtx-4090", {}, {"weights": "int8", "engine": "tensorrt", "kv": "fp16"}),
+        ("rtx-4090", {"kv": "int8"}, {"kv": "int8", "engine": "tensorrt"}),
+        ("rtx-4090", {"weights": "fp16"}, {"weights": "fp16", "kv": "fp16", "engine": "tensorrt"}),
+        ("rtx-4090", {"engine": "onnxruntime"}, {"engine": "onnxruntime", "kv": "fp32"}),
         ("rtx-4090", {"engine": "cuda"}, {"weights": "int8", "engine": "cuda", "kv": "fp16"}),
         ("rtx-4090", {"engine": "tensorrt"}, {"engine": "tensorrt", "kv": "fp16"}),
         ("rtx-4090", {"engine": "tensorrt", "kv": "int8"}, {"engine": "tensorrt", "kv": "int8"}),
@@ -92,7 +98,20 @@ def test_what_the_exporter_is_told(
         ),
         (
             ("--board", "jetson-nano", "--engine", "cpu", "--weights", "fp16"),
-            "engine cpu takes int4 and int8",
+            "engine cpu takes weights in int4, int8, not fp16",
+        ),
+        (
+            ("--board", "raspberry-pi-5-8gb", "--tensorrt"),
+            "Raspberry Pi 5 8GB cannot run engine tensorrt: no GPU that an engine uses; leave the engine out",
+        ),
+        (
+            ("--board", "rtx-4060", "--tensorrt", "--kv", "fp32"),
+            "--kv fp32 is not what engine tensorrt keeps, fp16 or int8; drop --kv",
+        ),
+        (
+            # What would fit is of the engine that was asked for.
+            ("--board", "jetson-orin-nano-4gb", "--engine", "cuda", "--weights", "fp16"),
+            "without --weights it would have weights int4, block 32, KV fp16 and 8192 tokens",
         ),
         (
             ("--board", "rtx-4060", "--engine", "cuda", "--kv", "int8"),
@@ -110,6 +129,94 @@ def test_what_cannot_be(
     assert (ended.code, ended.out) == (1, "")
     assert message in ended.err
     assert not (tmp_path / "r1.edge").exists()
+
+
+NVIDIA = [p.name for p in boards.profiles() if p.sm is not None and "tensorrt" in p.engines.value]
+
+
+@pytest.mark.parametrize("board", NVIDIA)
+@pytest.mark.parametrize("engine", ["tensorrt", "cuda"])
+def test_what_a_gpu_is_planned_for_its_exporter_takes(shape: Path, board: str, engine: str) -> None:
+    for context in (None, 16384):
+        for given in (
+            {},
+            {"kv": "fp16"},
+            {"weights": "int4"},
+            {"weights": "int8", "kv": "fp16"},
+            {"bits": 4.5},
+        ):
+            planned = board_export(str(shape), board, context, 1, {"engine": engine, **given})
+            options = planned.options
+            assert options["engine"] == chosen_engine(engine, Recipe(weights=options.get("weights", "int4")))
+            assert chosen_kv(options["kv"], engine) == planned.choice.plan.needs.kv_type
+            assert planned.record["context"] == planned.choice.plan.context == context or context is None
+            assert {key: options[key] for key in given} == given
+
+
+@pytest.mark.parametrize(
+    ("board", "options", "next_"),
+    [
+        ("rtx-4060", (), "edge build {out} --target rtx-4060 --context 60, see docs/tensorrt.md"),
+        (
+            "jetson-orin-nano-super-8gb",
+            ("--tensorrt", "--target", "jetson-orin-nano-super-8gb"),
+            "on the board: edge build {out} --target jetson-orin-nano-super-8gb --context 60",
+        ),
+        (
+            "jetson-orin-nano-8gb",
+            ("--tensorrt", "--kv", "int8"),
+            "edge build {out} --target jetson-orin-nano-8gb --context 60, see docs/tensorrt.md",
+        ),
+    ],
+)
+def test_what_is_built_next_has_the_planned_context(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path, board: str, options: tuple[str, ...], next_: str
+) -> None:
+    out = tmp_path / "tiny.edge"
+    common = ("--method", "rtn", "--no-fidelity", "--context", "60")
+    ended = run_edge("export", tiny_checkpoint, "-o", out, "--board", board, *common, *options)
+    assert ended.code == 0, ended.err
+    assert ended.out.endswith(f"\nNext: {next_.format(out=out)}\n")
+    assert ", 60 tokens of context, KV " in ended.out
+
+
+def test_a_machine_without_a_name_is_a_target_by_its_gpu() -> None:
+    board = {"name": "this-machine", "sm": "8.6", "context": 4096}
+    report = {"path": "m.edge", "engine": "tensorrt", "board": board}
+    assert next_step(report) == "edge build m.edge --target sm86 --context 4096, see docs/tensorrt.md"
+
+
+def test_an_engine_is_built_for_the_planned_context(
+    run_edge: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def build(artifact: Path, targets: list[str], **options: Any) -> dict[str, Any]:
+        asked.append({"targets": targets, **options})
+        return {"engines": []}
+
+    monkeypatch.setattr(edge.cli.export, "_sorted_targets", lambda names, engine, weights: (["rtx-4060"], []))
+    monkeypatch.setattr(edge.cli.export, "run_build", build)
+    base = (
+        "export",
+        tiny_checkpoint,
+        "--tensorrt",
+        "--target",
+        "rtx-4060",
+        "--method",
+        "rtn",
+        "--no-fidelity",
+        "-q",
+    )
+    for name, options in (
+        ("a", ("--board", "rtx-4060", "--context", "60")),
+        ("b", ("--board", "rtx-4060")),
+        ("c", ()),
+    ):
+        assert run_edge(*base, "-o", tmp_path / f"{name}.edge", *options).code == 0
+    whole = open_artifact(tmp_path / "b.edge").spec.context
+    assert [each["contexts"] for each in asked] == [[60], [whole], None]
+    assert [each["targets"] for each in asked] == [["rtx-4060"]] * 3
 
 
 def test_a_limit_that_leaves_nothing(run_edge: Run, shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +279,12 @@ def test_a_load_goes_by_it_and_by_what_is_free_then(
 
 def test_kv_of_stock_operators_is_in_the_graph(run_edge: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.edge"
-    assert run_edge("export", tiny_checkpoint, "-o", out, "--board", "rtx-4090", "-q").code == 0
+    assert (
+        run_edge(
+            "export", tiny_checkpoint, "-o", out, "--board", "rtx-4090", "--engine", "onnxruntime", "-q"
+        ).code
+        == 0
+    )
     manifest = open_artifact(out).manifest
     assert (manifest.variants[0].engine, planned_kv(manifest)) == ("onnxruntime", None)
     assert manifest.provenance["board"]["kv"] == "fp32"

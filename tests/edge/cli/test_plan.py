@@ -247,7 +247,7 @@ def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.Mo
         (("--memory", "6iB"), "'6iB' is no size"),
         (
             ("--weights", "fp16", "--kv", "fp16"),
-            "--kv fp16 needs engine cpu, and this is for engine onnxruntime",
+            "--kv fp16 is not what engine onnxruntime keeps, fp32 or int8 or int4",
         ),
     ],
 )

@@ -131,12 +131,12 @@ rk3588-4gb                   yes  5 bits   int8     8192     2054.0   3814.7?   
 rk3588-8gb                   yes  5 bits   int8     8192     2054.0   7629.4?            34.9            31.3
 rk3588-16gb                  yes  5 bits   int8     8192     2054.0  15258.8?            34.9            31.3
 rk3588-32gb                  yes  5 bits   int8     8192     2054.0  30517.6?            34.9            31.3
-rtx-3060                     yes  int8     fp32     8192     3564.3   11444.1           203.8           163.1
-rtx-4060                     yes  int8     fp32     8192     3564.3    7629.4           154.0           123.3
-rtx-4070                     yes  int8     fp32     8192     3564.3   11444.1           285.3           228.4
-rtx-4090                     yes  int8     fp32     8192     3564.3   22888.2           570.6           456.8
-rtx-5070                     yes  int8     fp32     8192     3564.3  11444.1?           380.4           304.5
-rtx-5090                     yes  int8     fp32     8192     3564.3   30517.6          1014.5           812.0
+rtx-3060                     yes  int8     fp16     8192     2555.0   11444.1           217.5           191.9
+rtx-4060                     yes  int8     fp16     8192     2555.0    7629.4           164.3           145.0
+rtx-4070                     yes  int8     fp16     8192     2555.0   11444.1           304.5           268.7
+rtx-4090                     yes  int8     fp16     8192     2555.0   22888.2           609.0           537.5
+rtx-5070                     yes  int8     fp16     8192     2555.0  11444.1?           406.0           358.3
+rtx-5090                     yes  int8     fp16     8192     2555.0   30517.6          1082.6           955.5
 
 fits 30 of 30 boards
 ? is not confirmed: it is, or rests on, a figure that is from memory or assumed (edge boards show NAME)
@@ -198,6 +198,58 @@ def test_all_boards(run_edge: Run) -> None:
     assert found["faults"] == []
 
 
+CARD = """\
+part          MiB
+weights    1801.1  1777 M parameters, engine tensorrt       ██████████████████████████
+KV cache    448.0  16384 tokens in fp16, 28672 bytes each   ██████
+workspace    21.9  a prefill chunk, logits, rotary tables   █
+reserve     512.0  left to the system?                      ███████
+needed     2783.0
+there is   7629.4  GeForce RTX 4060: the card's own memory
+"""
+
+
+def test_a_card_by_its_own_memory(run_edge: Run) -> None:
+    told = run_edge("plan", "r1", "--board", "rtx-4060", "--context", "16384").out
+    assert told.startswith(CARD)
+    assert "\n  engine tensorrt: it computes on the card, unverified on device\n" in told
+    assert (
+        "\n  in the computer's own memory, not counted: a runtime of 231.4 MiB, and the prefix cache\n"
+        in told
+    )
+    for engine, kinds in (
+        ("tensorrt", {"fp16", "int8"}),
+        ("cuda", {"fp16"}),
+        ("cpu", {"fp16", "int8", "int4"}),
+    ):
+        options = ("--board", "rtx-4060", "--all-recipes", "--engine", engine)
+        report = run_edge("plan", "r1", *options, "--json").json
+        assert {each["recipe"]["kv"] for each in report["recipes"]} == kinds
+        assert {each["recipe"]["engine"] for each in report["recipes"]} == {engine}
+        assert sum(each["chosen"] for each in report["recipes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "why"),
+    [
+        (("--engine", "tensorrt"), "jetson-nano", "Jetson Nano cannot run engine tensorrt"),
+        (("--kv", "int4"), "rtx-4060", "--kv int4 is not what engine tensorrt keeps"),
+        (("--weights", "fp32"), "rtx-4060", "engine tensorrt takes weights in"),
+    ],
+)
+def test_boards_that_cannot_have_it_are_left_out(
+    run_edge: Run, options: tuple[str, ...], out: str, why: str
+) -> None:
+    told = run_edge("plan", "r1", "--all-boards", *options).out
+    found = run_edge("plan", "r1", "--all-boards", *options, "--json").json
+    assert why in found["left_out"][out]
+    named = {each["board"]["name"] for each in found["boards"]}
+    assert named | set(found["left_out"]) == {profile.name for profile in boards.profiles()}
+    assert not named & set(found["left_out"])
+    assert f"\nleft out: {', '.join(found['left_out'])} (" in told
+    assert f"\n{out} " not in told
+
+
 def test_a_board_of_the_users_own(run_edge: Run, config_folder: Path) -> None:
     # More of the memory is kept than there is.
     ours = (Path(boards.__file__).parent / "jetson-nano.toml").read_text()
@@ -242,6 +294,8 @@ def test_an_artifact_keeps_its_weights(run_edge: Run, tmp_path: Path) -> None:
     assert "export it again with --kv int8" in refused.err
     again = run_edge("plan", artifact, "--board", "jetson-nano", "--weights", "int8", "--json").json
     assert (again["recipe"]["weights"], again["engine"]) == ("int8", "cpu")
+    other = run_edge("plan", artifact, "--board", "rtx-4090", "--engine", "cuda")
+    assert "is for engine onnxruntime, not cuda; see edge convert" in other.err
 
 
 def test_this_machine(run_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +338,27 @@ def test_an_unknown_machine_is_measured(
             "context is 131073; this model takes from 1 to 131072",
         ),
         (("--board", "jetson-nano", "--sessions", "0"), "sessions is 0"),
-        (("--board", "rtx-4090", "--kv", "fp16"), "--kv fp16 needs engine cpu"),
-        (("--board", "jetson-nano", "--weights", "fp16", "--kv", "fp16"), "--kv fp16 needs engine cpu"),
+        (
+            ("--board", "rtx-4090", "--kv", "fp32"),
+            "--kv fp32 is not what engine tensorrt keeps, fp16 or int8",
+        ),
+        (
+            ("--board", "jetson-nano", "--weights", "fp16", "--kv", "fp16"),
+            "--kv fp16 is not what engine onnxruntime keeps, fp32 or int8 or int4; drop --kv, or choose another",
+        ),
+        (
+            ("--board", "rtx-4090", "--weights", "fp32"),
+            "engine tensorrt takes weights in int4, int8, fp16, not fp32",
+        ),
+        (
+            ("--board", "jetson-nano", "--engine", "tensorrt"),
+            "Jetson Nano cannot run engine tensorrt: its TensorRT",
+        ),
+        (
+            ("--all-boards", "--weights", "fp16", "--engine", "cpu"),
+            "engine cpu takes weights in int4, int8, not",
+        ),
+        (("--engine", "cuda"), "--engine cuda is of a board; add --board NAME or --all-boards"),
         (("--plot", "x.svg"), "--plot draws a plan for a board; add --board NAME or --all-boards"),
         (("--board", "jetson-nano", "--plot", "x.png"), "--plot x.png: the picture is an SVG"),
         (("--board", "jetson-nano", "--plot", "none/x.svg"), "none/x.svg cannot be written (No such file"),

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import boards
 from boards.board import Figure
-from edge.artifact import ModelSpec
+from edge.artifact import ModelSpec, kv_groups
+from edge.artifact.kv import ENGINE_KV, default_kv, kv_names
+from edge.artifact.pages import KV_NAMES
 from edge.errors import InvalidArgument
 from edge.memory.choice import CONTEXT, ENOUGH, Choice, choose, measure
 from edge.memory.recipe import Held, Wishes, every, recipes
@@ -35,8 +37,7 @@ def chosen(
     wishes: Wishes | None = None,
     held: Held | None = None,
 ) -> Choice:
-    every = recipes(spec, there.engine, wishes, held, on_card=there.on_card)
-    return choose(every, there, context=context, held=held)
+    return choose(recipes(spec, there.engine, wishes, held), there, context=context, held=held)
 
 
 def name(choice: Choice) -> tuple[str, str, int]:
@@ -126,13 +127,43 @@ def test_codes_that_are_there_are_not_made_larger() -> None:
     assert name(chosen(room(8, 45), held=Held(5.7, None)))[0] == "5 bits"
 
 
-def test_a_card_has_stock_operators_and_its_own_memory() -> None:
+@pytest.mark.parametrize(("engine", "kinds"), [(None, {"fp16", "int8"}), ("cuda", {"fp16"})])
+def test_a_card_computes_in_float16_and_has_its_own_memory(engine: str | None, kinds: set[str]) -> None:
     there = room_of(boards.profile("rtx-4090"))
-    choice = chosen(there)
-    assert (choice.recipe.engine, choice.recipe.kv) == ("onnxruntime", "fp32")
+    choice = chosen(there, wishes=Wishes(engine=engine))
+    assert (choice.recipe.engine, choice.recipe.kv) == (engine or "tensorrt", "fp16")
+    assert {recipe.kv for recipe in recipes(R1, there.engine, Wishes(engine=engine)).all} == kinds
+    assert {recipe.kv for recipe in every(R1, choice.recipe.engine)} == kinds
+    # What stays in the computer's memory takes nothing of the card's.
+    required = choice.plan.required
+    assert (required.runtime, required.prefix_cache, required.reserve) == (0, 0, there.reserve)
     assert choice.plan.available == 24 * 10**9
-    assert any("no engine of Edgewise computes on a card yet" in reason for reason in choice.reasons)
+    told = f"engine {choice.recipe.engine}: it computes on the card, unverified on device"
+    assert told in choice.reasons
     assert choice.recipe_json()["targets"] == [{"engine": "tensorrt", "sm": "8.9", "built": False}]
+
+
+def test_the_default_of_an_engine_is_what_it_keeps() -> None:
+    for engine, kinds in ENGINE_KV.items():
+        assert default_kv(engine) in kinds
+        assert [KV_NAMES[name] for name in kv_names(engine)] == list(kinds)
+        assert kv_groups(SMOLLM2, engine)[0].type == default_kv(engine)
+
+
+def test_what_a_board_cannot_run_is_told() -> None:
+    nano, card = room_of(boards.profile("jetson-nano")), room_of(boards.profile("rtx-3060"))
+    assert nano.lacks("tensorrt").startswith("Jetson Nano cannot run engine tensorrt: its TensorRT is 8.x")
+    assert not nano.lacks("cuda")
+    pi = room_of(boards.profile("raspberry-pi-5-8gb"))
+    assert "no NVIDIA GPU of it is known" in pi.lacks("cuda")
+    assert not any(card.lacks(engine) for engine in ("tensorrt", "cuda", "onnxruntime", "cpu"))
+    # Where an artifact is for such an engine already, the plan says so.
+    assert pi.lacks("cuda") in chosen(pi, wishes=Wishes(engine="cuda")).reasons
+    # Of a card that TensorRT 10 is too new for.
+    figure = replace(card.board.engines, value=("onnxruntime", "cpu"))
+    assert replace(card, board=replace(card.board, engines=figure)).engine == "cuda"
+    beside = chosen(card, wishes=Wishes(engine="cpu"))
+    assert any("computes on the CPU, in the computer's own memory" in reason for reason in beside.reasons)
 
 
 def test_a_context_beyond_the_models() -> None:
@@ -158,7 +189,7 @@ def test_the_rule(
     gib: float, gb_s: float, reserve: int, context: int | None, spec: ModelSpec, board: str
 ) -> None:
     there = room(gib, gb_s, board, reserve)
-    offered = recipes(spec, there.engine, on_card=there.on_card)
+    offered = recipes(spec, there.engine)
     choice = choose(offered, there, context=context)
     beside = [measure(recipe, there, context=choice.plan.context) for recipe in offered.good]
     fitting = [other for other in beside if other.fits]

@@ -18,7 +18,7 @@ def test_unified_memory_and_a_card() -> None:
     nano = room_of(boards.profile("jetson-orin-nano-8gb"))
     assert (nano.whole, nano.reserve, nano.engine, nano.on_card) == (int(7.6 * GIB), 768 * MIB, "cpu", False)
     card = room_of(boards.profile("rtx-3060"))
-    assert (card.whole, card.engine, card.on_card) == (12 * 10**9, "onnxruntime", True)
+    assert (card.whole, card.engine, card.on_card) == (12 * 10**9, "tensorrt", True)
     assert card.where == "the card's own memory"
 
 

@@ -175,6 +175,26 @@ def test_no_scale_of_8_bits_is_negative(rows: Rows) -> None:
     assert (quantized(rows, 8, 32, False).scales >= 0).all()
 
 
+@given(blocks_of_32)
+def test_no_scale_is_negative_where_none_may_be(rows: Rows) -> None:
+    found = RoundToNearest().quantize(rows, Precision(4, 32, positive=True))
+    assert (found.scales >= 0).all()
+    theirs = weighted_error(rows, plain(rows, 4, 32, False), 32)
+    ours, power = weighted_error(rows, found.dequantize(4), 32), weighted_error(rows, np.zeros_like(rows), 32)
+    assert (ours <= theirs + (HALF_STEP**2 + 3e-7) * power + coarse(rows, 4, 32)).all()
+
+
+def test_signs_of_scales_are_worth_having() -> None:
+    rows = rows_of("normal", 32)
+    either, positive = (
+        weighted_error(
+            rows, RoundToNearest().quantize(rows, Precision(4, 32, positive=p)).dequantize(4), 32
+        ).sum()
+        for p in (False, True)
+    )
+    assert either < positive < 1.2 * either
+
+
 @given(blocks_of_32, st.sampled_from([4, 5, 6, 8]), st.booleans())
 def test_never_worse_than_plain_rounding_whatever_the_weights(
     rows: Rows, bits: int, zero_points: bool

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,9 @@ FAKE = Path(__file__).parent / "fake"
 
 
 @pytest.fixture
-def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Plants module `name`, of a version, for this process and those that it starts; `mode` as in the fake."""
+    planted = {"fake_tensorrt"}
 
     def plant(name: str, version: str, mode: str = "") -> None:
         folder = tmp_path / "modules" / name
@@ -30,9 +32,12 @@ def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
         monkeypatch.syspath_prepend(FAKE)
         monkeypatch.syspath_prepend(tmp_path / "modules")
         monkeypatch.setenv("FAKE_TENSORRT", mode)
-        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        planted.add(name)
 
-    return plant
+    yield plant
+    for name in planted:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -35,6 +35,16 @@ def test_the_gate(weights: str, sm: str, refused: str | None) -> None:
     assert refused in str(raised.value)
 
 
+def test_blocks_of_int8_are_for_rtx_alone() -> None:
+    """NVIDIA's page on Dequantize: scales of blocks are for kINT4 only."""
+    jetson = Target("jetson-orin-nano-8gb", "8.7", "tensorrt")
+    check_precision(["int4"], jetson)
+    check_precision(["float16"], jetson)
+    words = r"target jetson-orin-nano-8gb: TensorRT has scales of blocks for int4 .*--weights int4 or fp16"
+    with pytest.raises(TargetRefused, match=words):
+        check_precision(["int4", "int8"], jetson)
+
+
 def test_the_graph_says_what_its_weights_are() -> None:
     def model(*types: int) -> object:
         tensors = [TensorProto(name=str(i), data_type=kind) for i, kind in enumerate(types)]

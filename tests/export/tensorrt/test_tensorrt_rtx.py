@@ -15,10 +15,10 @@ from edge.artifact import open_artifact
 from edge.errors import EngineFailed, MemoryBudgetError
 from export import export
 from export.tensorrt.build import build
-from export.tensorrt.installed import this_platform
 from export.tensorrt.job import Job
 from export.tensorrt.process import run
 from runtimes.tensorrt.header import PLAN_OFFSET, Here, Shapes, artifact_fingerprint, engines, mismatch
+from runtimes.tensorrt.library import this_platform
 from tests.checkpoints import tiny_folder
 
 trt = pytest.importorskip(

@@ -36,6 +36,7 @@ HEADER = EngineHeader(
     profiles=(Shapes(256, 32), Shapes(1, 1)),
     weights=("int4",),
     kv="float16",
+    built=1_790_000_000,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -65,6 +66,7 @@ def written(folder: Path, data: bytes | None = None) -> Path:
         profiles=st.lists(st.builds(Shapes, st.integers(1, 999), st.integers(1, 99)), min_size=1).map(tuple),
         weights=st.just(("int4", "int8")),
         kv=st.just("int8"),
+        built=st.integers(1, 1 << 40),
         plan_bytes=st.just(len(PLAN)),
         plan_sha256=st.just(HEADER.plan_sha256),
     )
@@ -116,6 +118,8 @@ def test_any_other_file_is_none(tmp_path: Path, rubbish: bytes) -> None:
         {"profiles": ({"tokens": 1},)},
         {"platform": ""},
         {"kv": "float8"},
+        {"built": 0},
+        {"built": 1.5},
         {"plan_bytes": -1},
     ],
 )

@@ -76,8 +76,11 @@ class Network:
 
 
 class Error:
+    def __init__(self, words: str) -> None:
+        self._words = words
+
     def desc(self) -> str:
-        return "Non-zero zero point is not supported"
+        return self._words
 
 
 class OnnxParser:
@@ -85,9 +88,10 @@ class OnnxParser:
 
     def __init__(self, network: Network, log: Any) -> None:
         self._network, self._log = network, log
+        self._refusal = "Non-zero zero point is not supported"
 
     def get_error(self, i: int) -> Error:
-        return Error()
+        return Error(self._refusal)
 
     def parse(self, data: bytes, path: str) -> bool:
         assert Path(path).is_file()
@@ -99,7 +103,19 @@ class OnnxParser:
         if _MODE == "reshape":
             self._network.inputs[0].shape = (1, 7)
         self._log.log(ILogger.WARNING, "input_ids has Int64 binding")
+        if not all((each > 0).all() for each in _scales(graph, Path(path).parent)):
+            self._refusal = "Scale coefficients must all be positive"
+            return False
         return _MODE != "refuse"
+
+
+def _scales(graph: onnx.GraphProto, folder: Path) -> list[Any]:
+    names = {node.input[1] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return [
+        onnx.numpy_helper.to_array(tensor, str(folder))
+        for tensor in graph.initializer
+        if tensor.name in names
+    ]
 
 
 class Profile(dict[str, Any]):
