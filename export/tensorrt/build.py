@@ -211,6 +211,7 @@ def _engine(
             weights=group.weights,
             kv=group.kv,
             built=int(time.time()),
+            activation_bytes=built.activation_bytes,
             plan_bytes=built.plan_bytes,
             plan_sha256=built.plan_sha256,
         )

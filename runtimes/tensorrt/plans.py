@@ -41,6 +41,8 @@ class Plan:
     kv: str
     capacity: int
     profiles: tuple[Profile, ...]
+    activations: int
+    """What a context for prompts and one for single tokens take of the GPU's memory; 0 where TensorRT did not say."""
     built: int
     """See `EngineHeader.built`."""
 
@@ -108,11 +110,12 @@ def site_of(spec: ModelSpec, plans: Sequence[Plan], card: int | None) -> Site:
     """Where `plans`, as `consistent` gives them, put a model; of a card with its own memory `card` bytes are free."""
     interface = plans[0].interface(spec)
     fed = max(sum(binding.nbytes for binding in staged(interface, plan)) for plan in plans)
+    new = interface.new_rows(1) + interface.new_rows(common(plans).tokens)
     return Site(
         buckets=tuple(plan.capacity for plan in plans),
         # One is loaded at a time.
         weights=max(plan.nbytes for plan in plans),
-        staged=fed + interface.new_rows(1) + interface.new_rows(common(plans).tokens),
+        staged=fed + new + max(plan.activations for plan in plans),
         pinned=0 if card is None else fed,
         card=card,
     )
@@ -189,5 +192,7 @@ def _plan(path: Path, header: EngineHeader) -> Plan:
         kv=header.kv,
         capacity=header.capacity,
         profiles=tuple(Profile(shapes.tokens, shapes.logits) for shapes in header.profiles),
+        # Two contexts, where there is one profile too.
+        activations=header.activation_bytes * 2 // len(header.profiles),
         built=header.built,
     )

@@ -34,6 +34,7 @@ HEADER = EngineHeader(
     weights=("int4",),
     kv="float16",
     built=1_790_000_000,
+    activation_bytes=0,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -44,23 +45,30 @@ REPORT: dict[str, Any] = {
         {
             "path": f"q.edge/{NAME}",
             "file_bytes": 952_250_292,
-            "header": {"flavour": flavour, "version": version, "sms": sms, "form": form, "capacity": 4096},
+            "header": {
+                "flavour": flavour,
+                "version": version,
+                "sms": sms,
+                "form": form,
+                "capacity": 4096,
+                "activation_bytes": activations,
+            },
             "bits_per_parameter": 4.2868,
             "memory_bytes": 16_000_000_000,
             "peak_rss_bytes": 3_576_774_656,
             "seconds": 77.6,
         }
-        for flavour, version, sms, form in (
-            ("tensorrt_rtx", "1.7.1.116", ["8.6", "8.9"], "opset24"),
-            ("tensorrt", "10.3.0", ["8.7"], "opset21"),
+        for flavour, version, sms, form, activations in (
+            ("tensorrt_rtx", "1.7.1.116", ["8.6", "8.9"], "opset24", 88_000_000),
+            ("tensorrt", "10.3.0", ["8.7"], "opset21", 0),
         )
     ],
     "seconds": 155.2,
 }
 TABLE = """\
-for        TensorRT       form     context      size  bits/weight    took        peak memory
-sm86 sm89  RTX 1.7.1.116  opset24     4096  952.3 MB         4.29  77.6 s  3.6 GB of 16.0 GB
-sm87       10.3.0         opset21     4096  952.3 MB         4.29  77.6 s  3.6 GB of 16.0 GB
+for        TensorRT       form     context      size  bits/weight  activations    took        peak memory
+sm86 sm89  RTX 1.7.1.116  opset24     4096  952.3 MB         4.29      88.0 MB  77.6 s  3.6 GB of 16.0 GB
+sm87       10.3.0         opset21     4096  952.3 MB         4.29            ?  77.6 s  3.6 GB of 16.0 GB
 
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine

@@ -61,6 +61,7 @@ def test_an_engine_is_in_the_artifact(artifact: Path, fake_tensorrt: Fake) -> No
         "float16",
     )
     assert header.profiles == (Shapes(256, 32), Shapes(1, 1))
+    assert header.activation_bytes == 1024 + 2048
     assert header.platform == this_platform()
     check_plan(artifact / name, header)
     plan = (artifact / name).read_bytes()[PLAN_OFFSET:].decode()

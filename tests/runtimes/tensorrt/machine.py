@@ -58,6 +58,7 @@ def build(path: Path, form: str, capacities: tuple[int, ...] = CAPACITIES, **cha
             weights=("int4",),
             kv="float16",
             built=1_790_000_000,
+            activation_bytes=0,
             plan_bytes=len(plan),
             plan_sha256=hashlib.sha256(plan).hexdigest(),
         )

@@ -37,6 +37,7 @@ HEADER = EngineHeader(
     weights=("int4",),
     kv="float16",
     built=1_790_000_000,
+    activation_bytes=0,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -67,6 +68,7 @@ def written(folder: Path, data: bytes | None = None) -> Path:
         weights=st.just(("int4", "int8")),
         kv=st.just("int8"),
         built=st.integers(1, 1 << 40),
+        activation_bytes=st.integers(0, 1 << 40),
         plan_bytes=st.just(len(PLAN)),
         plan_sha256=st.just(HEADER.plan_sha256),
     )
@@ -121,6 +123,8 @@ def test_any_other_file_is_none(tmp_path: Path, rubbish: bytes) -> None:
         {"built": 0},
         {"built": 1.5},
         {"plan_bytes": -1},
+        {"activation_bytes": -1},
+        {"activation_bytes": None},
     ],
 )
 def test_a_header_of_other_fields_is_none(tmp_path: Path, change: dict[str, object]) -> None:
