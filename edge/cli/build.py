@@ -101,7 +101,9 @@ def run_build(artifact: Path, targets: Sequence[str], *, quiet: bool, **options:
 
 def print_engines(engines: Sequence[dict[str, Any]]) -> None:
     """A table of what was built."""
-    rows = [("for", "TensorRT", "form", "context", "size", "bits/weight", "activations", "took", "peak memory")]
+    rows = [
+        ("for", "TensorRT", "form", "context", "size", "bits/weight", "activations", "took", "peak memory")
+    ]
     for engine in engines:
         header = engine["header"]
         rows.append(
