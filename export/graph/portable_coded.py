@@ -1,7 +1,7 @@
 """Attention of the portable dialect over a cache of 8-bit codes, with scales fixed at export.
 
 Scales are those of `static_kv`, one for each number of each KV head. QuantizeLinear and DequantizeLinear have no such
-scales, so theirs is 1: keys' own are multiplied into the queries, values' own into the sum, and the cache is read as
+scales, so theirs is 1: keys' own are multiplied into the queries, values' own into the sum, and products are of the
 codes.
 """
 
