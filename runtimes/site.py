@@ -19,9 +19,9 @@ class Site:
     weights: int = 0
     """What is loaded; 0 where that is the artifact's weights, and what the engine is known to make of them."""
     staged: int = 0
-    """What calls are fed and give, beside the weights."""
+    """What calls are fed, give and take while they run, beside the weights."""
     pinned: int = 0
-    """The same, in the memory of the host; none where there is one memory."""
+    """What they are fed and give, in the memory of the host; none where there is one memory."""
     card: int | None = None
     """What is free of a GPU's own memory, which holds weights and KV; None where the host's does."""
 

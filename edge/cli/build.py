@@ -120,7 +120,9 @@ def run_build(artifact: Path, targets: Sequence[str], *, quiet: bool, **options:
 
 def print_engines(artifact: Path, engines: Sequence[dict[str, Any]]) -> None:
     """A table of what was built into `artifact`."""
-    rows = [("for", "TensorRT", "form", "context", "size", "bits/weight", "took", "peak memory")]
+    rows = [
+        ("for", "TensorRT", "form", "context", "size", "bits/weight", "activations", "took", "peak memory")
+    ]
     for engine in engines:
         header = engine["header"]
         rows.append(
@@ -131,11 +133,12 @@ def print_engines(artifact: Path, engines: Sequence[dict[str, Any]]) -> None:
                 str(header["capacity"]),
                 size(engine["file_bytes"]),
                 f"{engine['bits_per_parameter']:.2f}",
+                size(header["activation_bytes"]) if header["activation_bytes"] else "?",
                 seconds(engine["seconds"]),
                 f"{size(engine['peak_rss_bytes'])} of {size(engine['memory_bytes'])}",
             )
         )
-    print_table(rows, right=(3, 4, 5, 6, 7))
+    print_table(rows, right=(3, 4, 5, 6, 7, 8))
     for engine in engines:
         click.echo(f"\nwritten to {shlex.quote(engine['path'])}", nl=False)
     run = f"edge run {shlex.quote(str(artifact))} --engine tensorrt"

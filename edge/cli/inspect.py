@@ -154,9 +154,13 @@ def _engines(artifact: Artifact) -> list[dict[str, Any]]:
     if not any(is_engine(entry.path) for entry in artifact.manifest.files):
         return []
     from runtimes.tensorrt.header import engines, spoilt
+    from runtimes.tensorrt.plans import left_out
 
+    whole = engines(artifact)
+    older = left_out([header for _, header in whole])
     found: dict[str, dict[str, Any]] = {
-        name: {"path": name, "title": header.title, **asdict(header)} for name, header in engines(artifact)
+        name: {"path": name, "title": header.title, **asdict(header), "left_out": sms}
+        for (name, header), sms in zip(whole, older, strict=True)
     }
     found |= {
         name: {"path": name, "error": str(why), "kind": type(why).__name__} for name, why in spoilt(artifact)
@@ -167,10 +171,11 @@ def _engines(artifact: Artifact) -> list[dict[str, Any]]:
 def _engine_text(engine: Mapping[str, Any]) -> str:
     if "error" in engine:
         return f"{'damaged' if engine['kind'] == 'EngineDamaged' else 'not of use'}: {engine['error']}"
-    gpus = " ".join(f"sm{sm.replace('.', '')}" for sm in engine["sms"])
+    gpus, older = (" ".join(f"sm{sm.replace('.', '')}" for sm in engine[of]) for of in ("sms", "left_out"))
+    told = f", left out on {older} for newer engines" if older else ""
     return (
         f"for {gpus} with {engine['title']} on {engine['platform']}, form {engine['form']}, "
-        f"{engine['capacity']} tokens"
+        f"{engine['capacity']} tokens{told}"
     )
 
 

@@ -45,9 +45,9 @@ class Needs:
     more: str = ""
     """The command that makes room for more, its --context aside."""
     staged: int = 0
-    """What calls are fed and give, as far as the engine says so, where weights and KV are."""
+    """What calls are fed, give and take while they run, as far as the engine says so, where weights and KV are."""
     pinned: int = 0
-    """The same in the host's memory, where that is another."""
+    """What they are fed and give in the host's memory, where that is another."""
     card: int | None = None
     """What is free of a GPU's own memory, where weights and KV are; None where they are in the host's."""
 

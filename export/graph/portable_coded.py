@@ -1,7 +1,7 @@
 """Attention of the portable dialect over a cache of 8-bit codes, with scales fixed at export.
 
 Scales are those of `static_kv`, one for each number of each KV head. QuantizeLinear and DequantizeLinear have no such
-scales, so theirs is 1: keys' own are multiplied into the queries, values' own into the sum, and the cache is read as
+scales, so theirs is 1: keys' own are multiplied into the queries, values' own into the sum, and products are of the
 codes.
 """
 
@@ -54,15 +54,23 @@ class CodedAttention(PrimitiveAttention):
             for each in largest
         ]
 
-    def _query_factor(self, layer: int) -> Value:
-        factor = self._scales[layer].keys * np.float32(self._spec.head_dim**-0.5)
-        return self._constant(f"layers.{layer}.query_factor", factor)
+    def _loud(self, layer: int) -> bool:
+        # Codes round keys off by more than float16 does their scores.
+        return False
 
-    def _keys(self, layer: int, k: Value, prefix: str) -> tuple[Value, Value]:
-        return self._numbers(layer, "key", k, self._scales[layer].keys, TensorProto.FLOAT)
+    def _queries(self, layer: int, q: Value) -> Value:
+        graph, factor = self._graph, self._scales[layer].keys * np.float32(self._power)
+        wide = graph.node("Cast", [q], f"{q}.wide", to=TensorProto.FLOAT)
+        scaled = graph.node(
+            "Mul", [wide, self._constant(f"layers.{layer}.query_factor", factor)], f"{q}.multiplied"
+        )
+        return graph.node("Cast", [scaled], f"{q}.scaled", to=TensorProto.FLOAT16)
 
-    def _values(self, layer: int, v: Value, prefix: str) -> tuple[Value, Value]:
-        return self._numbers(layer, "value", v, self._scales[layer].values, TensorProto.FLOAT16)
+    def _keys(self, layer: int, k: Value) -> tuple[Value, Value]:
+        return self._numbers(layer, "key", k, self._scales[layer].keys)
+
+    def _values(self, layer: int, v: Value) -> tuple[Value, Value]:
+        return self._numbers(layer, "value", v, self._scales[layer].values)
 
     def _as_values(self, layer: int, mixed: Value) -> Value:
         graph, scales = self._graph, self._scales[layer].values
@@ -73,19 +81,19 @@ class CodedAttention(PrimitiveAttention):
         )
         return graph.node("Cast", [scaled], f"{mixed}.values", to=TensorProto.FLOAT16)
 
-    def _numbers(
-        self, layer: int, kind: str, x: Value, scales: NDArray[np.float32], dtype: int
-    ) -> tuple[Value, Value]:
-        """Codes of the cache and of x as numbers; those of x go out as they are."""
+    def _numbers(self, layer: int, kind: str, x: Value, scales: NDArray[np.float32]) -> tuple[Value, Value]:
+        """Codes of the cache and of x as float16; those of x go out as they are."""
         graph = self._graph
         wide = graph.node("Cast", [x], f"{x}.wide", to=TensorProto.FLOAT)
         inverse = self._constant(f"layers.{layer}.{kind}_inverse", np.float32(1) / scales)
         steps = graph.node("Mul", [wide, inverse], f"{x}.steps")
-        one = graph.number("one", 1.0)
         new = graph.node(
-            "QuantizeLinear", [steps, one], self._goes_out(layer, kind), output_dtype=TensorProto.INT8
+            "QuantizeLinear",
+            [steps, graph.number("one", 1.0)],
+            self._goes_out(layer, kind),
+            output_dtype=TensorProto.INT8,
         )
-        unit = one if dtype == TensorProto.FLOAT else graph.half("one.float16", 1.0)
+        unit = graph.half("one.float16", 1.0)
         past, coded = (
             graph.node("DequantizeLinear", [codes, unit], f"{codes}.codes")
             for codes in (self._past(layer, kind), new)

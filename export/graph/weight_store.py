@@ -93,6 +93,10 @@ class WeightStore:
         """An array that is no weight."""
         return self._file.store(array)
 
+    def values(self, name: str) -> Rows:
+        """A vector as it is, float32; it is not stored."""
+        return self._source.vector(name)
+
     def vector(self, names: Sequence[str]) -> tuple[str, Region]:
         """The named vectors, one behind the other; under what name.
 

@@ -29,6 +29,7 @@ from export.tensorrt.place import aside, put
 from export.tensorrt.process import run
 from export.tensorrt.target import Target, parse_targets
 from runtimes.tensorrt.header import TENSORRT, EngineHeader, artifact_fingerprint
+from runtimes.tensorrt.library import this_platform
 
 DEFAULT_CAPACITY = 4096
 """Tokens of a cache, where the model's context is not shorter."""
@@ -212,13 +213,15 @@ def _engine(
             flavour=group.flavour,
             version=built.version,
             sms=group.sms,
-            platform=installed.this_platform(),
+            platform=this_platform(),
             artifact=artifact_fingerprint(artifact, group.variant),
             form=form_name(group.variant),
             capacity=capacity,
             profiles=shapes,
             weights=group.weights,
             kv=group.kv,
+            built=int(time.time()),
+            activation_bytes=built.activation_bytes,
             plan_bytes=built.plan_bytes,
             plan_sha256=built.plan_sha256,
         )

@@ -6,6 +6,7 @@ Only `tensorrt_rtx` was there to be tried: with `tensorrt`, on a Jetson, this is
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from runtimes.tensorrt.header import PLAN_OFFSET, TENSORRT_RTX, title
 
 # How TensorRT says that an input has no effect: it is dropped, and all goes on.
 DROPPED = "Unused Input"
+# What it says of every profile of an engine, in a line of its own.
+_ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 _NO_MEMORY = (
     "OutOfMemory",
     "out of memory",
@@ -50,7 +53,8 @@ class Builder:
         self.title = title(trt.__name__, trt.__version__)
         self.lines: list[str] = []
         """What TensorRT warned of."""
-        self._log = _log(trt, self.lines)
+        self._activations: list[int] = []
+        self._log = _log(trt, self.lines, self._activations)
         self._builder = trt.Builder(self._log)
 
     def network(self, model: onnx.ModelProto, path: Path) -> Any:
@@ -87,6 +91,7 @@ class Builder:
             StorageError: the disk is full or refuses.
         """
         config = self._config(model, job, progress)
+        self._activations.clear()
         refused: list[OSError] = []
         with Path(job.out).open("r+b", buffering=0) as file:
             file.seek(PLAN_OFFSET)
@@ -126,6 +131,7 @@ class Builder:
             version=str(self._trt.__version__),
             plan_bytes=size,
             plan_sha256=digest.hexdigest(),
+            activation_bytes=sum(self._activations),
             peak_rss_bytes=peak_rss_bytes(),
         )
 
@@ -198,12 +204,14 @@ def _type_and_shape(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
     return _TYPES[tensor.elem_type], shape
 
 
-def _log(trt: Any, lines: list[str]) -> Any:
+def _log(trt: Any, lines: list[str], activations: list[int]) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, line: str) -> None:
+            if found := _ACTIVATIONS.search(line):
+                activations.append(int(found[1]))
             # Said of every input of whole numbers; they are bound as int64.
             if severity <= trt.ILogger.WARNING and "has Int64 binding" not in line:
                 lines.append(line)

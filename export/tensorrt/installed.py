@@ -13,26 +13,14 @@ from typing import Any
 import boards
 from edge.errors import TargetRefused, TensorRTMissing
 from export.tensorrt.target import Target
-from runtimes.tensorrt.header import TENSORRT, TENSORRT_RTX
-
-_PACKAGES = {
-    TENSORRT: (
-        "on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack, and a virtual environment made with "
-        "--system-site-packages"
-    ),
-    TENSORRT_RTX: "on x86-64 Linux it is the package tensorrt-rtx: pip install 'edgewise[tensorrt]'",
-}
-
-
-def this_platform() -> str:
-    """Such as linux-x86_64: what a plan that is built here runs on."""
-    return f"{platform.system().lower()}-{platform.machine()}"
+from runtimes.tensorrt.header import TENSORRT_RTX
+from runtimes.tensorrt.library import PACKAGES
 
 
 def check_installed(flavour: str) -> None:
     """Raises TensorRTMissing, naming the package for the platform."""
     if find_spec(flavour) is None:
-        raise TensorRTMissing(f"module {flavour} is not installed; {_PACKAGES[flavour]}")
+        raise TensorRTMissing(f"module {flavour} is not installed; {PACKAGES[flavour]}")
 
 
 def module(flavour: str) -> Any:
@@ -45,7 +33,7 @@ def module(flavour: str) -> Any:
     try:
         return import_module(flavour)
     except (ImportError, OSError, RuntimeError) as e:
-        raise TensorRTMissing(f"module {flavour} cannot be loaded ({e}); {_PACKAGES[flavour]}") from None
+        raise TensorRTMissing(f"module {flavour} cannot be loaded ({e}); {PACKAGES[flavour]}") from None
 
 
 def built_elsewhere(targets: Iterable[Target]) -> tuple[Target, ...]:

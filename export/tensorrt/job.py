@@ -43,5 +43,7 @@ class Built:
     version: str
     plan_bytes: int
     plan_sha256: str
+    activation_bytes: int
+    """See `EngineHeader.activation_bytes`."""
     peak_rss_bytes: int
     """Of the process that built."""

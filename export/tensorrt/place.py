@@ -53,7 +53,8 @@ def put(artifact: Artifact, part: Path, header: EngineHeader) -> Path:
     """Write the header before the plan, and give the file its name and the manifest its line; the engine's path.
 
     The new file has a name of its own, so that the artifact is whole at any moment. Engines that it replaces are
-    removed: those of the same TensorRT and capacity for GPUs that it is for as well.
+    removed: those of the same TensorRT and capacity all of whose GPUs it is for as well. Of what stays a GPU runs
+    the newest.
 
     Raises:
         StorageError, ArtifactError

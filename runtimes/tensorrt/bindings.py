@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -67,6 +68,11 @@ class Interface:
         """A token's keys, or values, of one KV head of one layer."""
         return self.spec.head_dim * self.kv_dtype.itemsize
 
+    @cached_property
+    def windows(self) -> dict[str, int]:
+        """See `runtimes.tensorrt.masks.mask_windows`."""
+        return mask_windows(self.spec)
+
     def new_rows(self, tokens: int) -> int:
         """Bytes of what a call of `tokens` returns for the runtime to write into the cache: none in place."""
         return (
@@ -117,7 +123,7 @@ class Interface:
         """What says where tokens stand and what they see."""
         seen = (1, 1, tokens, keys(self.form, tokens, capacity))
         yield Binding(POSITIONS, (1, tokens), np.dtype(np.int64), "fed")
-        for name in mask_windows(self.spec):
+        for name in self.windows:
             yield Binding(name, seen, np.dtype(bool), "fed")
         if self.form.in_place:
             yield Binding(WRITE, (1,), np.dtype(np.int64), "fed")

@@ -63,8 +63,13 @@ class Cuda:
             MemoryBudgetError: there is none left.
         """
         address = int(self._do("cudaMalloc", nbytes))
-        self._do("cudaMemsetAsync", address, 0, nbytes, self.stream)
-        return CudaMemory(nbytes, address, lambda: self._do("cudaFree", address))
+        memory = CudaMemory(nbytes, address, lambda: self._do("cudaFree", address))
+        try:
+            self._do("cudaMemsetAsync", address, 0, nbytes, self.stream)
+        except BaseException:
+            memory.free()
+            raise
+        return memory
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         """Memory of the host that the GPU reaches as well.
@@ -73,7 +78,11 @@ class Cuda:
             MemoryBudgetError
         """
         host = int(self._do("cudaHostAlloc", nbytes, self._rt.cudaHostAllocMapped))
-        address = int(self._do("cudaHostGetDevicePointer", host, 0))
+        try:
+            address = int(self._do("cudaHostGetDevicePointer", host, 0))
+        except BaseException:
+            self._do("cudaFreeHost", host)
+            raise
         return PinnedMemory(nbytes, host, address, lambda: self._do("cudaFreeHost", host))
 
     def copy(self, source: Rows, target: Rows) -> None:
@@ -119,8 +128,10 @@ class Cuda:
             try:
                 work()
             except BaseException:
-                # The stream is of no use until its capture has ended.
-                self._rt.cudaStreamEndCapture(self.stream)
+                # The stream is of no use until its capture has ended, which makes a graph all the same.
+                _, graph = self._rt.cudaStreamEndCapture(self.stream)
+                if graph is not None and int(graph):
+                    self._rt.cudaGraphDestroy(graph)
                 raise
             graph = self._do("cudaStreamEndCapture", self.stream)
         try:
@@ -174,7 +185,9 @@ class Cuda:
             error, *results = getattr(self._rt, name)(*arguments)
         if int(error) == int(self._rt.cudaError_t.cudaErrorMemoryAllocation):
             raise MemoryBudgetError(
-                "the GPU has no memory left; close other programs that use it, or use a shorter context"
+                "the host's memory has no more that can be pinned for the GPU; close other programs"
+                if name == "cudaHostAlloc"
+                else "the GPU has no memory left; close other programs that use it, or use a shorter context"
             )
         if int(error) != 0:
             raise EngineFailed(f"{name} failed: {self._name(error)}; load the artifact again")

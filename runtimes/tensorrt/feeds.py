@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.tensorrt.bindings import FIRST, IDS, LAST, POSITIONS, TOTAL, WANTED, WRITE, Interface
-from runtimes.tensorrt.masks import mask, mask_windows
+from runtimes.tensorrt.bindings import FIRST, IDS, LAST, POSITIONS, TOTAL, WANTED, WRITE, Binding, Interface
+from runtimes.tensorrt.masks import fill_mask
 
 Feeds = dict[str, NDArray[Any]]
 
 
-def feeds(
-    interface: Interface, tokens: Sequence[int] | NDArray[np.int64], held: int, capacity: int, wanted: Any
-) -> Feeds:
-    """Of `tokens` behind `held` ones; logits are wanted at the positions `wanted`, of which a graph needs one."""
+def room(table: Mapping[str, Binding]) -> Feeds:
+    """Arrays for what a call is fed."""
+    return {each.name: np.empty(each.shape, each.dtype) for each in table.values() if each.where == "fed"}
+
+
+def fill(
+    feeds: Feeds,
+    interface: Interface,
+    tokens: Sequence[int] | NDArray[np.int64],
+    held: int,
+    capacity: int,
+    wanted: Any,
+) -> None:
+    """Write `tokens` behind `held` ones; logits are wanted at the positions `wanted`, of which a graph needs one."""
     count = len(tokens)
-    at = np.asarray(wanted, np.int64)
-    found: Feeds = {
-        IDS: np.asarray(tokens, np.int64)[None],
-        WANTED: at if len(at) else np.zeros(1, np.int64),
-    }
+    feeds[IDS][0] = tokens
+    feeds[WANTED][:] = wanted if len(wanted) else 0
     if interface.form.lengths:
-        found[LAST] = np.array([held + count - 1], np.int32)
-        found[TOTAL] = np.array([held + count], np.int32)
+        feeds[LAST][0] = held + count - 1
+        feeds[TOTAL][0] = held + count
         if interface.turned_outside:
-            found[FIRST] = np.array([held], np.int64)
-        return found
-    found[POSITIONS] = np.arange(held, held + count, dtype=np.int64)[None]
-    for name, window in mask_windows(interface.spec).items():
-        found[name] = mask(interface.form, held, count, capacity, window)
+            feeds[FIRST][0] = held
+        return
+    feeds[POSITIONS][0] = np.arange(held, held + count)
+    for name, window in interface.windows.items():
+        fill_mask(feeds[name], interface.form, held, capacity, window)
     if interface.form.in_place:
-        found[WRITE] = np.array([held], np.int64)
-    return found
+        feeds[WRITE][0] = held

@@ -46,9 +46,14 @@ _CHUNK = 4 << 20
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable(),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    "Whole": lambda value: value == 0 or _KINDS["int"](value),
     "tuple[str, ...]": lambda value: _all(value, _KINDS["str"]),
     "tuple[Shapes, ...]": lambda value: _all(value, _is_shapes),
 }
+
+
+Whole = int
+"""A number that may be 0."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class EngineHeader:
     """Types of the weights that are codes, int4 or int8; float16 where none is."""
     kv: str
     """float16 or int8."""
+    built: int
+    """When, in seconds since 1970: where several can run, the newest does."""
+    activation_bytes: Whole
+    """What a context for each profile takes of the GPU's memory, in all; 0 where TensorRT did not say."""
     plan_bytes: int
     plan_sha256: str
     edgewise: str = VERSION

@@ -37,7 +37,8 @@ class JitCache:
         """A context that takes memory for the profile it is set to, not for the largest; None where there is none.
 
         One whose shapes stay the same, `steady`, has its kernels compiled for them before it goes on: a CUDA graph
-        would keep for good those that TensorRT makes do with meanwhile.
+        would keep for good those that TensorRT makes do with meanwhile. For another there are kernels of any shape:
+        the tails of prompts have a new one nearly every time.
         """
         trt = self._trt
         memory = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
@@ -46,7 +47,7 @@ class JitCache:
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(memory)
         kinds = trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER if steady else kinds.LAZY
+        config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER if steady else kinds.NONE
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 

@@ -11,15 +11,17 @@ from edge.errors import TensorRTMissing
 from runtimes.tensorrt.header import TENSORRT, TENSORRT_RTX
 
 FLAVOURS = (TENSORRT_RTX, TENSORRT)
-_INSTALL = {
-    "x86_64": "for RTX cards: pip install 'edgewise[tensorrt]'",
-    "aarch64": "on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack, and a virtual environment made "
+PACKAGES = {
+    TENSORRT: "on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack, and a virtual environment made "
     "with --system-site-packages",
+    TENSORRT_RTX: "on x86-64 Linux it is the package tensorrt-rtx: pip install 'edgewise[tensorrt]'",
 }
+"""Where each comes from."""
+_USUAL = {"x86_64": TENSORRT_RTX, "aarch64": TENSORRT}
 
 
-def here() -> str:
-    """This platform, as engines name theirs: linux-x86_64."""
+def this_platform() -> str:
+    """As engines name theirs: linux-x86_64. A plan that is built here runs on no other."""
     return f"{platform.system().lower()}-{platform.machine()}"
 
 
@@ -39,5 +41,6 @@ def modules() -> dict[str, Any]:
             why = f"module {flavour} cannot be loaded ({e})"
     if not found:
         machine = platform.machine()
-        raise TensorRTMissing(f"{why}; {_INSTALL.get(machine, f'there is no TensorRT for {machine}')}")
+        none = f"there is no TensorRT for {machine}"
+        raise TensorRTMissing(f"{why}; {PACKAGES[_USUAL[machine]] if machine in _USUAL else none}")
     return found

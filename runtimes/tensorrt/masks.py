@@ -25,12 +25,16 @@ def keys(form: Form, tokens: int, capacity: int) -> int:
     return capacity if form.in_place else capacity + tokens
 
 
-def mask(form: Form, held: int, tokens: int, capacity: int, window: int) -> Mask:
-    """What `tokens` behind `held` ones see, bool [1, 1, tokens, keys]: themselves and those before, `window` in all."""
-    at = np.arange(held, held + tokens)
-    rows = np.arange(capacity)
-    if not form.in_place:
-        # A row that holds no token yet stands behind all of them.
-        rows = np.concatenate([np.where(rows < held, rows, held + tokens), at])
-    age = at[:, None] - rows
-    return ((age >= 0) & (age < window))[None, None]
+def fill_mask(seen: Mask, form: Form, held: int, capacity: int, window: int) -> None:
+    """Write what tokens behind `held` ones see: themselves and those before, `window` in all.
+
+    `seen` is bool [1, 1, tokens, keys], and may hold what an earlier call saw.
+    """
+    seen[:] = False
+    for i, row in enumerate(seen[0, 0]):
+        first = max(0, held + i + 1 - window)
+        if form.in_place:
+            row[first : held + i + 1] = True
+        else:
+            row[first:held] = True
+            row[capacity + max(0, first - held) : capacity + i + 1] = True

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 from edge.artifact import Artifact, ModelSpec
 from edge.artifact.engine_files import build_command, told_by_name
@@ -39,6 +41,10 @@ class Plan:
     kv: str
     capacity: int
     profiles: tuple[Profile, ...]
+    activations: int
+    """What a context for prompts and one for single tokens take of the GPU's memory; 0 where TensorRT did not say."""
+    built: int
+    """See `EngineHeader.built`."""
 
     @property
     def prefill(self) -> int:
@@ -55,8 +61,11 @@ class Plan:
         return Interface(spec, next(form for form in FORMS if form.name == self.form), self.kv)
 
 
-def consistent(plans: Sequence[Plan]) -> tuple[Plan, ...]:
-    """Of plans that can run here those of the form that comes first, a capacity each, the smallest first.
+_Built = TypeVar("_Built", Plan, EngineHeader)
+
+
+def consistent(plans: Sequence[_Built]) -> tuple[_Built, ...]:
+    """Of plans that can run here those in the form of the newest, of each capacity the newest, the smallest first.
 
     A sequence that outgrows a bucket goes on in the next: all have to keep KV alike.
 
@@ -65,10 +74,23 @@ def consistent(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     """
     if not plans:
         raise EngineError("there is no engine to run; build one with: edge build ARTIFACT --target TARGET")
-    first = plans[0]
-    alike = [plan for plan in plans if (plan.form, plan.kv) == (first.form, first.kv)]
-    by_capacity = {plan.capacity: plan for plan in reversed(alike)}
+    *_, newest = ordered = sorted(plans, key=attrgetter("built"))
+    alike = [plan for plan in ordered if (plan.form, plan.kv) == (newest.form, newest.kv)]
+    by_capacity = {plan.capacity: plan for plan in alike}
     return tuple(by_capacity[capacity] for capacity in sorted(by_capacity))
+
+
+def left_out(headers: Sequence[EngineHeader]) -> list[tuple[str, ...]]:
+    """For each engine of an artifact the compute capabilities on which newer ones are run, and it is not."""
+    rivals: dict[tuple[str, ...], list[EngineHeader]] = {}
+    for header in headers:
+        for sm in header.sms:
+            rivals.setdefault((sm, header.flavour, header.version, header.platform), []).append(header)
+    run = {place: consistent(several) for place, several in rivals.items()}
+    return [
+        tuple(sm for sm in each.sms if each not in run[sm, each.flavour, each.version, each.platform])
+        for each in headers
+    ]
 
 
 def common(plans: Sequence[Plan]) -> Profile:
@@ -88,12 +110,13 @@ def site_of(spec: ModelSpec, plans: Sequence[Plan], card: int | None) -> Site:
     """Where `plans`, as `consistent` gives them, put a model; of a card with its own memory `card` bytes are free."""
     interface = plans[0].interface(spec)
     fed = max(sum(binding.nbytes for binding in staged(interface, plan)) for plan in plans)
+    new = interface.new_rows(1) + interface.new_rows(common(plans).tokens)
     return Site(
         buckets=tuple(plan.capacity for plan in plans),
         more=build_command(plans[-1].path, context=False),
         # One is loaded at a time.
         weights=max(plan.nbytes for plan in plans),
-        staged=fed + interface.new_rows(1) + interface.new_rows(common(plans).tokens),
+        staged=fed + new + max(plan.activations for plan in plans),
         pinned=0 if card is None else fed,
         card=card,
     )
@@ -122,14 +145,14 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
     fingerprints = _fingerprints(artifact)
     fitting: dict[str, list[Plan]] = {}
     refusals: list[str] = []
-    for name, header in engines(artifact):
+    for name, header in sorted(engines(artifact), key=lambda each: -each[1].built):
         whys: list[str] = []
         for flavour, version in versions.items():
             here = Here(
                 flavour=flavour,
                 version=version,
                 sm=sm,
-                platform=library.here(),
+                platform=library.this_platform(),
                 artifact=fingerprints.get(header.form, ""),
             )
             why = mismatch(header, here, artifact.path)
@@ -146,7 +169,7 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
             raise (wanted or [e for _, e in bad])[-1]
         if refusals:
             # That of the newest engine, which is what was built last.
-            raise EngineMismatch(refusals[-1])
+            raise EngineMismatch(refusals[0])
         raise EngineError(
             f"{artifact.path} has no engine for {sm_name(sm)}; build one: {rebuild(artifact.path, sm)}"
         )
@@ -171,4 +194,7 @@ def _plan(path: Path, header: EngineHeader) -> Plan:
         kv=header.kv,
         capacity=header.capacity,
         profiles=tuple(Profile(shapes.tokens, shapes.logits) for shapes in header.profiles),
+        # Two contexts, where there is one profile too.
+        activations=header.activation_bytes * 2 // len(header.profiles),
+        built=header.built,
     )

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.tensorrt.bindings import Shape
+from runtimes.tensorrt.bindings import Binding
 from runtimes.tensorrt.cuda import Cuda
 
 
@@ -21,8 +20,8 @@ class Stage(Protocol):
     def address(self) -> int:
         """Where the GPU has it."""
 
-    def array(self, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The host's side of the first bytes."""
+    def array(self, binding: Binding) -> NDArray[Any]:
+        """The host's side of the first bytes, as `binding` has them."""
 
     def upload(self, nbytes: int) -> None:
         """Ask for what the host has written to be where the GPU reads."""
@@ -39,16 +38,16 @@ class UnifiedStage:
 
     def __init__(self, cuda: Cuda, nbytes: int) -> None:
         self._memory = cuda.pinned(nbytes)
+        self._host = self._memory.array()
 
     @property
     def address(self) -> int:
         """See `Stage.address`."""
         return self._memory.address
 
-    def array(self, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def array(self, binding: Binding) -> NDArray[Any]:
         """See `Stage.array`."""
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        return self._memory.array()[:nbytes].view(dtype).reshape(shape)
+        return self._host[: binding.nbytes].view(binding.dtype).reshape(binding.shape)
 
     def upload(self, nbytes: int) -> None:
         """See `Stage.upload`."""
@@ -58,6 +57,7 @@ class UnifiedStage:
 
     def free(self) -> None:
         """See `Stage.free`."""
+        self._host = self._host[:0]
         self._memory.free()
 
 

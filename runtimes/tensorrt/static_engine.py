@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,11 +13,14 @@ from runtimes.kv_choice import chosen_kv
 from runtimes.protocol import Cache, CancelToken, Logits, Step
 from runtimes.site import HOST, Card, Site
 from runtimes.step_checks import check_steps
-from runtimes.tensorrt.bindings import KINDS, LOGITS, Interface
+from runtimes.tensorrt.bindings import KINDS, LOGITS, Binding, Interface
 from runtimes.tensorrt.cache import StaticCache
-from runtimes.tensorrt.chunks import Chunk, chunks
+from runtimes.tensorrt.chunks import chunks
 from runtimes.tensorrt.device import Device, Memory, Rows, Runner
-from runtimes.tensorrt.feeds import feeds
+from runtimes.tensorrt.feeds import Feeds, fill, room
+
+# Where the logits of a single token are.
+_OWN = np.zeros(1, np.int64)
 
 
 class StaticEngine:
@@ -51,6 +54,7 @@ class StaticEngine:
         self.threads = threads
         self.weight_bytes = artifact.manifest.weight_bytes
         self._new_rows: dict[bool, dict[str, Memory]] = {}
+        self._single: dict[int, tuple[Mapping[str, Binding], Feeds]] = {}
 
     @classmethod
     def kv_type(cls, kv: str | None, artifact: Artifact) -> str:
@@ -128,17 +132,20 @@ class StaticEngine:
 
     def _step(self, step: Step, cache: StaticCache, cancel: CancelToken | None) -> Logits:
         tokens = np.asarray(step.tokens, np.int64)
+        if len(tokens) == 1:
+            # All that can be wanted are its own.
+            return self._call(tokens, _OWN, cache, cancel).repeat(len(step.logits_at), axis=0)
         out = np.empty((len(step.logits_at), self._interface.spec.vocab_size), np.float32)
         for chunk in chunks(len(tokens), step.logits_at, self._opened().prefill):
-            logits = self._call(tokens[chunk.start : chunk.stop], chunk, cache, cancel)
+            logits = self._call(tokens[chunk.start : chunk.stop], chunk.positions, cache, cancel)
             out[chunk.rows] = logits[chunk.of]
         return out
 
     def _call(
-        self, tokens: np.ndarray, chunk: Chunk, cache: StaticCache, cancel: CancelToken | None
+        self, tokens: np.ndarray, wanted: np.ndarray, cache: StaticCache, cancel: CancelToken | None
     ) -> Logits:
-        given = feeds(self._interface, tokens, cache.length, cache.capacity, chunk.positions)
-        table = self._interface.table(len(tokens), cache.capacity, max(1, len(chunk.positions)))
+        table, given = self._bindings(len(tokens), cache.capacity, max(1, len(wanted)))
+        fill(given, self._interface, tokens, cache.length, cache.capacity, wanted)
         decode = len(tokens) == 1
 
         def behind() -> None:
@@ -149,6 +156,16 @@ class StaticEngine:
         assert logits.shape == table[LOGITS].shape
         cache.advance(len(tokens))
         return logits
+
+    def _bindings(self, tokens: int, capacity: int, wanted: int) -> tuple[Mapping[str, Binding], Feeds]:
+        """What a call binds, and arrays for what it is fed; those of single tokens are the same each time."""
+        if tokens == 1 and capacity in self._single:
+            return self._single[capacity]
+        table = self._interface.table(tokens, capacity, wanted)
+        found = table, room(table)
+        if tokens == 1:
+            self._single[capacity] = found
+        return found
 
     def _runner(self, cache: StaticCache, decode: bool) -> Runner:
         """Bound once for as long as the cache's buffers stay."""

@@ -7,6 +7,7 @@ a stand-in for them.
 from __future__ import annotations
 
 import mmap
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,10 @@ class Loaded:
             str(plan.path),
         )
         self.contexts = {}
-        self.jit = JitCache(trt, self.engine, plan.path)
+        self.bound: weakref.WeakSet[_TensorRtRunner] = weakref.WeakSet()
+        """Those that have run on it: each may have a graph of its calls."""
+        self.jit: JitCache | None = JitCache(trt, self.engine, plan.path)
+        self._decoded = False
         for is_decode, number in ((False, plan.prefill), (True, plan.decode)):
             context = self.jit.context(steady=is_decode)
             if context is None or not context.set_optimization_profile_async(number, cuda.stream):
@@ -67,12 +71,25 @@ class Loaded:
             self.free()
             raise
 
+    def ran(self, runner: _TensorRtRunner, decode: bool) -> None:
+        """Take down a call that has ended."""
+        self.bound.add(runner)
+        if decode and not self._decoded and self.jit is not None:
+            # By now all is compiled. Once it is kept a process that is killed does not lose it.
+            self._decoded = True
+            self.jit.save()
+
     def free(self) -> None:
         """Give everything back; TensorRT does so where nobody names its objects any more."""
+        for runner in list(self.bound):
+            runner.drop()
+        self.bound.clear()
         for each in self.stages.values():
             each.free()
         self.stages = {}
-        self.jit.save()
+        if self.jit is not None:
+            self.jit.save()
+        self.jit = None
         self.contexts = {}
         self.engine = None
 
@@ -150,9 +167,8 @@ class _TensorRtRunner:
     ) -> None:
         self._device, self._cuda, self._capacity = device, cuda, capacity
         self._decode, self._memory = decode, memory
+        # Of the engine that is loaded: another has other addresses.
         self._graph: CudaGraph | None = None
-        # What the graph was captured of: another engine has other addresses.
-        self._of: Loaded | None = None
 
     def run(
         self,
@@ -163,6 +179,7 @@ class _TensorRtRunner:
     ) -> Logits:
         """See `Runner.run`. What a GPU has begun it ends: a run is cancelled between chunks."""
         if cancel is not None:
+            # Nothing to stop, but whoever cancels is told when a call begins and ends, as by every engine.
             cancel.on_cancel(lambda: None)
         try:
             logits = self._run(feeds, table, behind)
@@ -173,30 +190,34 @@ class _TensorRtRunner:
             raise Cancelled("the run was cancelled")
         return logits
 
+    def drop(self) -> None:
+        """Give the graph back; the next call is the first one again."""
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.free()
+
     def __del__(self) -> None:
         if self.__dict__.get("_graph") is not None:
-            self._drop()
+            self.drop()
 
     def _run(self, feeds: Feeds, table: Mapping[str, Binding], behind: Callable[[], None]) -> Logits:
         loaded = self._device.load(self._capacity)
         for name, array in feeds.items():
-            binding = table[name]
-            loaded.stages[name].array(binding.shape, binding.dtype)[...] = array
-        if self._of is not loaded:
-            self._drop()
+            loaded.stages[name].array(table[name])[...] = array
+        try:
             # TensorRT settles what it put off in a first call, which cannot be captured.
-            self._enqueue(loaded, table)
-        elif self._graph is not None or self._capture(loaded, table):
-            assert self._graph is not None
-            self._graph.launch()
-        else:
-            self._enqueue(loaded, table)
-        # Asked for while the GPU computes; all of a step is waited for once.
-        behind()
-        self._cuda.synchronize()
-        self._of = loaded
-        binding = table[LOGITS]
-        return loaded.stages[LOGITS].array(binding.shape, binding.dtype)
+            if self in loaded.bound and (self._graph is not None or self._capture(loaded, table)):
+                assert self._graph is not None
+                self._graph.launch()
+            else:
+                self._enqueue(loaded, table)
+            # Asked for while the GPU computes; all of a step is waited for once.
+            behind()
+        finally:
+            # Whatever failed: the next call writes where this one reads.
+            self._cuda.synchronize()
+        loaded.ran(self, self._decode)
+        return loaded.stages[LOGITS].array(table[LOGITS])
 
     def _capture(self, loaded: Loaded, table: Mapping[str, Binding]) -> bool:
         """Whether there is a graph of a call of one token now."""
@@ -204,7 +225,7 @@ class _TensorRtRunner:
             return False
         try:
             self._graph = self._cuda.capture(lambda: self._enqueue(loaded, table))
-        except EngineFailed as e:
+        except (EngineFailed, MemoryBudgetError) as e:
             self._device.no_graph = str(e)
         return self._graph is not None
 
@@ -223,11 +244,6 @@ class _TensorRtRunner:
         if not context.execute_async_v3(self._cuda.stream):
             raise EngineFailed(f"TensorRT failed to run {loaded.plan.path}; its messages say why")
         loaded.stages[LOGITS].download(table[LOGITS].nbytes)
-
-    def _drop(self) -> None:
-        graph, self._graph = self._graph, None
-        if graph is not None:
-            graph.free()
 
 
 def _held(name: str) -> str:

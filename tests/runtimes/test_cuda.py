@@ -20,7 +20,7 @@ from runtimes.cuda import CudaEngine, engine
 from runtimes.onnxruntime import providers, session
 from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.feeds import feeds
+from runtimes.tensorrt.feeds import fill, room
 from runtimes.tensorrt.form import LENGTHS
 from tests.runtimes.conformance import EngineConformance, OpenEngine, text
 from tests.runtimes.on_the_host import OnTheHost, on_the_host
@@ -89,7 +89,9 @@ def test_what_a_call_is_fed_is_in_the_table_and_in_the_graph(head_dim: int, expo
     spec = open_artifact(exported_for_cuda).spec
     spec = type(spec)(**{**vars(spec), "head_dim": head_dim})
     interface = Interface(spec, LENGTHS, "float16")
-    given, table = feeds(interface, [7, 8, 9], 40, 128, [2]), interface.table(3, 128, 1)
+    table = interface.table(3, 128, 1)
+    given = room(table)
+    fill(given, interface, [7, 8, 9], 40, 128, [2])
     assert {name for name, each in table.items() if each.where == "fed"} == set(given)
     for name, array in given.items():
         assert (array.shape, array.dtype) == (table[name].shape, table[name].dtype)

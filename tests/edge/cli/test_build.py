@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ HEADER = EngineHeader(
     profiles=(Shapes(256, 32), Shapes(1, 1)),
     weights=("int4",),
     kv="float16",
+    built=1_790_000_000,
+    activation_bytes=0,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -44,23 +46,30 @@ REPORT: dict[str, Any] = {
         {
             "path": f"q.edge/{NAME}",
             "file_bytes": 952_250_292,
-            "header": {"flavour": flavour, "version": version, "sms": sms, "form": form, "capacity": 4096},
+            "header": {
+                "flavour": flavour,
+                "version": version,
+                "sms": sms,
+                "form": form,
+                "capacity": 4096,
+                "activation_bytes": activations,
+            },
             "bits_per_parameter": 4.2868,
             "memory_bytes": 16_000_000_000,
             "peak_rss_bytes": 3_576_774_656,
             "seconds": 77.6,
         }
-        for flavour, version, sms, form in (
-            ("tensorrt_rtx", "1.7.1.116", ["8.6", "8.9"], "opset24"),
-            ("tensorrt", "10.3.0", ["8.7"], "opset21"),
+        for flavour, version, sms, form, activations in (
+            ("tensorrt_rtx", "1.7.1.116", ["8.6", "8.9"], "opset24", 88_000_000),
+            ("tensorrt", "10.3.0", ["8.7"], "opset21", 0),
         )
     ],
     "seconds": 155.2,
 }
 TABLE = """\
-for        TensorRT       form     context      size  bits/weight    took        peak memory
-sm86 sm89  RTX 1.7.1.116  opset24     4096  952.3 MB         4.29  77.6 s  3.6 GB of 16.0 GB
-sm87       10.3.0         opset21     4096  952.3 MB         4.29  77.6 s  3.6 GB of 16.0 GB
+for        TensorRT       form     context      size  bits/weight  activations    took        peak memory
+sm86 sm89  RTX 1.7.1.116  opset24     4096  952.3 MB         4.29      88.0 MB  77.6 s  3.6 GB of 16.0 GB
+sm87       10.3.0         opset21     4096  952.3 MB         4.29            ?  77.6 s  3.6 GB of 16.0 GB
 
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine
 written to q.edge/tensorrt/engines/sm86-sm89/4096-12345678.engine
@@ -193,13 +202,16 @@ def with_engine(tmp_path: Path) -> Path:
     return write_with_engine(tmp_path / "m.edge")
 
 
-def write_with_engine(folder: Path, graph: bytes = b"graph") -> Path:
+def write_with_engine(
+    folder: Path, graph: bytes = b"graph", others: Mapping[str, dict[str, Any]] | None = None
+) -> Path:
     variant = replace(VARIANT, engine="tensorrt", dialect="portable-opset24")
     files = {**FILES, variant.model: graph}
     kv = tuple(replace(group, type="float16") for group in MANIFEST_OF_WINDOWED.kv)
     manifest = replace(MANIFEST_OF_WINDOWED, kv=kv, variants=(variant,), files=entries(files))
     header = replace(HEADER, artifact=artifact_fingerprint(Artifact(folder, manifest), variant))
-    files[NAME] = header.dumps() + PLAN
+    for name, changes in {NAME: {}, **(others or {})}.items():
+        files[name] = replace(header, **changes).dumps() + PLAN
     return write_artifact(folder, replace(manifest, files=entries(files)), files)
 
 
@@ -211,6 +223,19 @@ def test_inspect_shows_engines(run_edge: Run, with_engine: Path) -> None:
     (engine,) = run_edge("inspect", with_engine, "--json").json["engines"]
     assert (engine["path"], engine["sms"], engine["capacity"]) == (NAME, ["8.6", "8.9"], 4096)
     assert run_edge("verify", with_engine).code == 0
+
+
+def test_inspect_tells_of_engines_that_newer_ones_leave_out(run_edge: Run, tmp_path: Path) -> None:
+    older, newer = NAME, NAME.replace("sm86-", "")
+    path = write_with_engine(
+        tmp_path / "m.edge", others={newer: {"sms": ("8.9",), "built": HEADER.built + 1}}
+    )
+    shown = run_edge("inspect", path).out
+    assert "for sm86 sm89 with TensorRT-RTX 1.7 on" in shown
+    assert "form opset24, 4096 tokens, left out on sm89 for newer engines\n" in shown
+    assert "for sm89 with TensorRT-RTX 1.7 on linux-x86_64, form opset24, 4096 tokens\n" in shown
+    found = {engine["path"]: engine for engine in run_edge("inspect", path, "--json").json["engines"]}
+    assert [found[name]["left_out"] for name in (older, newer)] == [["8.9"], []]
 
 
 def test_engines_are_removed(run_edge: Run, with_engine: Path) -> None:

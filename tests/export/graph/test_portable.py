@@ -99,6 +99,19 @@ def test_operators_are_those_of_the_form(artifact: Path, form: Any) -> None:
             assert len(node.input) == 2, "a zero point"
 
 
+def test_the_cache_is_the_left_factor_as_it_is(artifact: Path) -> None:
+    """Of keys, and the right one of values: so TensorRT reads it without a copy."""
+    taken = [
+        (node.op_type, name, at)
+        for node in graph(artifact, OPSET21.name).node
+        for at, name in enumerate(node.input)
+        if name.startswith("past.") and node.op_type != "Shape"
+    ]
+    layers = range(open_artifact(artifact).spec.layers)
+    wanted = [("MatMul", f"past.{i}.{kind}", at) for i in layers for at, kind in enumerate(("key", "value"))]
+    assert sorted(taken) == sorted(wanted)
+
+
 def test_weights_lie_once_in_one_file(artifact: Path) -> None:
     new, old = ({t.name: t for t in graph(artifact, name).initializer} for name in NAMES)
     outside = {name for name, tensor in new.items() if tensor.external_data}

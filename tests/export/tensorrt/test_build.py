@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,11 +31,12 @@ from edge.errors import (
 from export import convert
 from export.tensorrt import build as room
 from export.tensorrt.build import build, sorted_targets
-from export.tensorrt.installed import this_platform
 from export.tensorrt.job import Job
 from export.tensorrt.process import run
 from export.tensorrt.removal import remove
 from runtimes.tensorrt.header import PLAN_OFFSET, Shapes, check_plan, engines, read_header
+from runtimes.tensorrt.library import this_platform
+from runtimes.tensorrt.plans import found_plans, left_out
 
 Fake = Callable[..., None]
 RTX = ("tensorrt_rtx", "1.7.1.116")
@@ -63,6 +66,7 @@ def test_an_engine_is_in_the_artifact(artifact: Path, fake_tensorrt: Fake) -> No
         "float16",
     )
     assert header.profiles == (Shapes(256, 32), Shapes(1, 1))
+    assert header.activation_bytes == 1024 + 2048
     assert header.platform == this_platform()
     check_plan(artifact / name, header)
     plan = (artifact / name).read_bytes()[PLAN_OFFSET:].decode()
@@ -102,6 +106,38 @@ def test_a_later_build_replaces_what_it_stands_for(artifact: Path, fake_tensorrt
     assert found == {(("8.6",), 128), (("8.6", "8.9"), 64)}
     assert len([name for name in files(artifact) if name.startswith(FOLDER)]) == 2
     assert not (artifact / FOLDER / "sm89").exists()
+
+
+def test_the_newest_engine_runs(artifact: Path, fake_tensorrt: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an older one stays, for other GPUs, and whatever their names are."""
+    fake_tensorrt(*RTX)
+    clock = itertools.count(1_790_000_000)
+    monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: next(clock), perf_counter=lambda: 0.0))
+    versions = {RTX[0]: RTX[1]}
+
+    def runs(sm: str) -> list[tuple[str, int, int]]:
+        plans = found_plans(open_artifact(artifact), sm, versions)[RTX[0]]
+        return [(plan.form, plan.capacity, plan.profiles[0].tokens) for plan in plans]
+
+    report = build(artifact, ["sm86,sm89,sm120"], contexts=[64, 128], chunk=16)
+    assert [engine.header.built for engine in report.engines] == [1_790_000_000, 1_790_000_001]
+    build(artifact, ["sm89"], contexts=[64], chunk=8)
+    assert runs("8.9") == [("opset24", 64, 8), ("opset24", 128, 16)]
+    assert runs("8.6") == [("opset24", 64, 16), ("opset24", 128, 16)]
+    # A sequence cannot go on in another form: that of the newest is it.
+    build(artifact, ["sm89"], contexts=[256], chunk=4, form="opset21")
+    assert runs("8.9") == [("opset21", 256, 4)]
+    assert len(runs("8.6")) == 2
+    build(artifact, ["sm86,sm89"], contexts=[64], chunk=2)
+    assert runs("8.9") == [("opset24", 64, 2), ("opset24", 128, 16)]
+    headers = [header for _, header in engines(open_artifact(artifact))]
+    told = {(h.sms, h.capacity): gone for h, gone in zip(headers, left_out(headers), strict=True)}
+    assert told == {
+        (("8.6", "8.9", "12.0"), 64): ("8.6", "8.9"),
+        (("8.6", "8.9", "12.0"), 128): (),
+        (("8.9",), 256): ("8.9",),
+        (("8.6", "8.9"), 64): (),
+    }
 
 
 def alter(engine: Path) -> None:
@@ -387,6 +423,5 @@ def test_the_fingerprint_is_that_of_graph_and_weights(artifact: Path, fake_tenso
     second = build(artifact, ["sm86"], contexts=[64]).engines[0].header
     other = build(artifact, ["sm86"], contexts=[128], form="opset21").engines[0].header
     assert first.artifact == second.artifact != other.artifact
-    assert replace(first, sms=second.sms, plan_sha256="", plan_bytes=1) == replace(
-        second, plan_sha256="", plan_bytes=1
-    )
+    same = {"sms": (), "built": 1, "plan_sha256": "", "plan_bytes": 1}
+    assert replace(first, **same) == replace(second, **same)  # type: ignore[arg-type]

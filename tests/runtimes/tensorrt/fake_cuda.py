@@ -178,6 +178,7 @@ class FakeCuda:
         assert work is not None
         if not self.capturable:
             return cudaError_t.cudaErrorStreamCaptureUnsupported, None
+        self.calls.append("capture")
         self._graphs[len(self.calls)] = work
         return cudaError_t(0), len(self.calls)
 

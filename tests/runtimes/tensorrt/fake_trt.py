@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import weakref
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -67,8 +68,14 @@ class FakeTensorRT:
 
     def __init__(self, cuda: FakeCuda, interface: Interface) -> None:
         self.cuda, self.interface = cuda, interface
-        self.engines: list[FakeEngine] = []
-        self.alive = 0
+        self.engines: list[weakref.ref[FakeEngine]] = []
+        """Those that were made."""
+        self.most = 0
+        """Of them, how many were there at once."""
+
+    @property
+    def alive(self) -> int:
+        return sum(each() is not None for each in self.engines)
 
     def Runtime(self, logger: Logger) -> FakeTensorRT:
         return self
@@ -78,8 +85,10 @@ class FakeTensorRT:
             plan = json.loads(bytes(data))
         except ValueError:
             return None
-        self.engines.append(self.engine(self, Path(plan["graph"]), plan["capacity"]))
-        return self.engines[-1]
+        engine = self.engine(self, Path(plan["graph"]), plan["capacity"])
+        self.engines.append(weakref.ref(engine))
+        self.most = max(self.most, self.alive)
+        return engine
 
 
 class FakeEngine:
@@ -203,7 +212,8 @@ class FakeContext:
         addresses = dict(self._addresses)
         assert set(addresses) == set(table)
         assert all(self._shapes[n] == b.shape for n, b in table.items() if not b.output)
-        engine.trt.cuda.ask(lambda: _execute(engine.session, table, addresses))
+        session = engine.session
+        engine.trt.cuda.ask(lambda: _execute(session, table, addresses))
         return True
 
 

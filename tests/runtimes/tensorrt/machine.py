@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import Artifact, open_artifact
-from export.tensorrt.installed import this_platform
 from runtimes.tensorrt.bindings import Interface
 from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.tensorrt.form import FORMS
 from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
+from runtimes.tensorrt.library import this_platform
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeTensorRT, plan_bytes
 
@@ -57,6 +57,8 @@ def build(path: Path, form: str, capacities: tuple[int, ...] = CAPACITIES, **cha
             profiles=(Shapes(128, 8), Shapes(1, 1)),
             weights=("int4",),
             kv="float16",
+            built=1_790_000_000,
+            activation_bytes=0,
             plan_bytes=len(plan),
             plan_sha256=hashlib.sha256(plan).hexdigest(),
         )

@@ -35,6 +35,8 @@ HEADER = EngineHeader(
     profiles=(Shapes(256, 32), Shapes(1, 1)),
     weights=("int4",),
     kv="float16",
+    built=1_790_000_000,
+    activation_bytes=0,
     plan_bytes=len(PLAN),
     plan_sha256=hashlib.sha256(PLAN).hexdigest(),
 )
@@ -64,6 +66,8 @@ def written(folder: Path, data: bytes | None = None) -> Path:
         profiles=st.lists(st.builds(Shapes, st.integers(1, 999), st.integers(1, 99)), min_size=1).map(tuple),
         weights=st.just(("int4", "int8")),
         kv=st.just("int8"),
+        built=st.integers(1, 1 << 40),
+        activation_bytes=st.integers(0, 1 << 40),
         plan_bytes=st.just(len(PLAN)),
         plan_sha256=st.just(HEADER.plan_sha256),
     )
@@ -115,7 +119,11 @@ def test_any_other_file_is_none(tmp_path: Path, rubbish: bytes) -> None:
         {"profiles": ({"tokens": 1},)},
         {"platform": ""},
         {"kv": "float8"},
+        {"built": 0},
+        {"built": 1.5},
         {"plan_bytes": -1},
+        {"activation_bytes": -1},
+        {"activation_bytes": None},
     ],
 )
 def test_a_header_of_other_fields_is_none(tmp_path: Path, change: dict[str, object]) -> None:

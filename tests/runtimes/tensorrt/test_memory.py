@@ -22,13 +22,17 @@ from runtimes.tensorrt.buckets import bucket, ladder
 from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.device import Rows
 from runtimes.tensorrt.engine import TensorRtEngine
+from runtimes.tensorrt.header import Shapes
+from runtimes.tensorrt.plans import built_site, found_plans
 from tests.edge.memory.sizes import R1_DISTILL_QWEN_1_5B, SMOLLM2
 from tests.runtimes.conformance import run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.machine import CAPACITIES, Built, Machine
+from tests.runtimes.tensorrt.fake_trt import FakeTensorRT
+from tests.runtimes.tensorrt.machine import CAPACITIES, Built, Machine, build
 
 MIB, GIB = 1 << 20, 1 << 30
 HOST = 8 * GIB
+VERSIONS = {"tensorrt": FakeTensorRT.__version__}
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +123,22 @@ def test_a_card_without_room_is_said_to_be_the_gpu(machine: Built, host: list[in
         r"reserve 32\) of the computer's, and there are \d+; close other programs",
     ):
         load(here)
+
+
+def test_activations_are_counted(machine: Built) -> None:
+    """Those of the largest engine, since one is loaded at a time; with one profile there are two contexts as well."""
+    here = machine()
+    without = TensorRtEngine.site(here.artifact)
+    artifact = build(here.artifact.path, "opset24", (512,), activation_bytes=3 * MIB)
+    counted = TensorRtEngine.site(artifact)
+    assert (counted.staged, counted.pinned) == (without.staged + 3 * MIB, without.pinned)
+    needs = Needs.of_artifact(artifact.manifest, "tensorrt")
+    assert needs.at(counted).workspace(300) == needs.at(without).workspace(300) + 3 * MIB
+    assert built_site(artifact, None).staged == counted.staged
+    single = {"profiles": (Shapes(1, 1),), "activation_bytes": MIB}
+    artifact = build(here.artifact.path, "opset24", CAPACITIES, **single)
+    found = [plan.activations for plan in found_plans(artifact, "8.9", VERSIONS)["tensorrt"]]
+    assert found == [2 * MIB] * len(CAPACITIES)
 
 
 def test_a_context_between_two_buckets_has_the_larger(machine: Built) -> None:

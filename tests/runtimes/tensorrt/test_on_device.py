@@ -16,6 +16,7 @@ import pytest
 from edge.artifact import open_artifact
 from edge.errors import EdgeError
 from runtimes import Engine, open_engine
+from runtimes.tensorrt.bindings import Binding
 from runtimes.tensorrt.cuda import Cuda, CudaMemory
 from runtimes.tensorrt.device import Rows
 from runtimes.tensorrt.staging import stage
@@ -77,7 +78,7 @@ def test_a_graph_does_its_copies_when_it_is_launched(cuda: Cuda) -> None:
 def test_both_ways_of_staging(cuda: Cuda, unified: bool) -> None:
     cuda.unified = unified
     staged = stage(cuda, 256)
-    staged.array((256,), np.dtype(np.uint8))[:] = np.arange(256)
+    staged.array(Binding("input", (256,), np.dtype(np.uint8), "fed"))[:] = np.arange(256)
     staged.upload(256)
     cuda.synchronize()
     assert (

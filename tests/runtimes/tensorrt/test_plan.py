@@ -16,9 +16,9 @@ from edge.errors import ArtifactCorrupt, ArtifactTooNew, ContextExceeded
 from runtimes.tensorrt.bindings import Binding, Found, Interface, cache_names, check_table
 from runtimes.tensorrt.buckets import SMALLEST, bucket, ladder
 from runtimes.tensorrt.chunks import Profile, chunks
-from runtimes.tensorrt.feeds import feeds
+from runtimes.tensorrt.feeds import fill, room
 from runtimes.tensorrt.form import FORMS, Form, form_of
-from runtimes.tensorrt.masks import MASK, mask, mask_windows
+from runtimes.tensorrt.masks import MASK, fill_mask, keys, mask_windows
 
 FORM = st.sampled_from(FORMS)
 SPEC = ModelSpec(
@@ -84,7 +84,9 @@ def test_a_token_sees_itself_and_those_before_it(form: Form, data: st.DataObject
     held = data.draw(st.integers(0, capacity - 1))
     tokens = data.draw(st.integers(1, capacity - held))
     window = data.draw(st.integers(1, 50))
-    [[seen]] = mask(form, held, tokens, capacity, window)
+    whole = np.ones((1, 1, tokens, keys(form, tokens, capacity)), bool)
+    fill_mask(whole, form, held, capacity, window)
+    [[seen]] = whole
     # The position that stands behind each key of the graph.
     stands = list(range(capacity)) if form.in_place else [*range(capacity), *range(held, held + tokens)]
     assert seen.shape == (tokens, len(stands))
@@ -114,10 +116,16 @@ def test_feeds_fill_the_table(form: Form, kv: str, data: st.DataObject) -> None:
     tokens = data.draw(st.integers(1, capacity - held))
     wanted = sorted(data.draw(st.sets(st.integers(0, tokens - 1))))
     table = interface.table(tokens, capacity, max(1, len(wanted)))
-    given_feeds = feeds(interface, list(range(tokens)), held, capacity, wanted)
+    given_feeds = room(table)
     assert set(given_feeds) == {name for name, binding in table.items() if binding.where == "fed"}
+    for array in given_feeds.values():
+        # What an earlier call left there.
+        array[...] = 1
+    fill(given_feeds, interface, list(range(tokens)), held, capacity, wanted)
     for name, array in given_feeds.items():
         assert (array.shape, array.dtype) == (table[name].shape, table[name].dtype)
+    assert given_feeds["input_ids"].tolist() == [list(range(tokens))]
+    assert given_feeds["logit_positions"].tolist() == (wanted or [0])
     assert given_feeds["position_ids"].tolist() == [list(range(held, held + tokens))]
     if form.in_place:
         assert given_feeds["write_indices"].tolist() == [held]

@@ -139,7 +139,7 @@ def test_what_else_tensorrt_has_to_have(trt: ModuleType) -> None:
     assert set(trt_device._DTYPES) <= set(trt.DataType.__members__)
     assert "ON_PROFILE_CHANGE" in trt.ExecutionContextAllocationStrategy.__members__
     if trt.__name__ == "tensorrt_rtx":
-        assert {"LAZY", "EAGER"} <= set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
+        assert {"NONE", "EAGER"} <= set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
         assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
         assert "REQUIRE_USER_ALLOCATION" in trt.BuilderFlag.__members__
     runtime = trt.Runtime(trt_device._logger(trt))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.artifact import open_artifact
+from edge.artifact import kv_groups, open_artifact
 from edge.artifact.engine_files import engine_name
 from edge.errors import (
     ArtifactCorrupt,
@@ -24,15 +24,16 @@ from edge.errors import (
 )
 from runtimes import Step, open_engine
 from runtimes.tensorrt import cuda as cuda_module
-from runtimes.tensorrt import jit_cache, library
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt import library
+from runtimes.tensorrt.bindings import Interface
+from runtimes.tensorrt.cuda import Cuda, PinnedMemory
 from runtimes.tensorrt.header import engines
 from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
-from tests.runtimes.tensorrt.fake_trt import FakeTensorRtRtx
-from tests.runtimes.tensorrt.machine import CAPACITIES, Built
+from tests.runtimes.tensorrt.fake_trt import FakeContext, FakeTensorRT, FakeTensorRtRtx
+from tests.runtimes.tensorrt.machine import CAPACITIES, Built, build
 from tests.runtimes.tensorrt_artifact import HALF
 
 
@@ -71,6 +72,43 @@ def test_a_token_is_one_launch(machine: Built, unified: bool) -> None:
     assert relative_error(np.concatenate([first, *rest]), fresh(engine, tokens)) < HALF
 
 
+@pytest.mark.parametrize("form", ["opset24", "opset21"])
+def test_a_token_that_is_a_launch_binds_nothing(
+    machine: Built, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """What the host did before it would be done while the GPU waits."""
+    engine = machine(form).open()
+    tokens, first, second = text(20), engine.new_cache(), engine.new_cache()
+    expected = fresh(engine, tokens)[10:]
+    for cache in (first, second):
+        run(engine, cache, tokens[:8])
+        for token in tokens[8:10]:
+            run(engine, cache, [token])
+    for kind, name in ((Interface, "table"), (FakeContext, "set_tensor_address"), (PinnedMemory, "array")):
+        monkeypatch.setattr(kind, name, lambda *_: pytest.fail("bound anew"))
+    # One after the other in the same arrays, and one goes back.
+    found = [np.concatenate([run(engine, first, [t]) for t in tokens[10:]])]
+    found += [np.concatenate([run(engine, second, [t]) for t in tokens[10:]])]
+    first.truncate(10)
+    found += [np.concatenate([run(engine, first, [t]) for t in tokens[10:]])]
+    for logits in found:
+        assert relative_error(logits, expected) < HALF
+
+
+@pytest.mark.parametrize("wanted", [[], [0], [0, 0]])
+def test_a_token_has_the_logits_that_are_asked_for(machine: Built, wanted: list[int]) -> None:
+    engine = machine().open()
+    expected = fresh(engine, [5])[wanted]
+    cache = engine.new_cache()
+    [logits] = engine.run([Step([5], cache, wanted)])
+    kept = logits.copy()
+    # They are the caller's, whatever comes behind them.
+    run(engine, cache, [6])
+    assert logits.shape == expected.shape
+    assert (logits == kept).all()
+    assert not wanted or relative_error(logits, expected) < HALF
+
+
 def test_a_cache_that_grows_has_a_graph_of_its_own(machine: Built) -> None:
     here = machine()
     engine = here.open()
@@ -83,8 +121,24 @@ def test_a_cache_that_grows_has_a_graph_of_its_own(machine: Built) -> None:
     assert relative_error(np.concatenate(parts), fresh(engine, tokens)[250:]) < HALF
 
 
-def test_weights_are_never_there_twice(machine: Built) -> None:
-    """A small sequence goes on in the large one's bucket."""
+@pytest.mark.parametrize("kind", [FakeTensorRT, FakeTensorRtRtx])
+def test_weights_are_never_there_twice(machine: Built, kind: type[FakeTensorRT]) -> None:
+    """Sequences hold nothing of the engine that they ran on, whatever bucket the next one has."""
+    here = machine(kind=kind)
+    token = sum(group.bytes_per_token for group in kv_groups(here.artifact.spec, "tensorrt", "float16"))
+    engine = here.open(kv_budget=2048 * token * 5 // 4)
+    small, large = engine.new_cache(), engine.new_cache()
+    for cache, tokens in ((small, 10), (large, 600), (small, 1)):
+        # Two of one token each: there is a graph as well.
+        for part in (text(tokens), [7], [8]):
+            run(engine, cache, part)
+    assert (len(here.trt.engines), here.trt.most) == (3, 1)
+    engine.close()
+    assert here.trt.alive == 0
+    assert here.cuda.graphs() == 0
+
+
+def test_a_small_sequence_goes_on_in_the_large_ones_bucket(machine: Built) -> None:
     here = machine()
     engine = here.open()
     device = engine._opened()
@@ -132,45 +186,6 @@ def test_what_cannot_be_captured_runs_without_a_graph_and_says_so(machine: Built
     assert "cudaErrorStreamCaptureUnsupported" in device.no_graph
     assert here.cuda.count("launch") == 0
     assert relative_error(np.concatenate(parts), fresh(engine, tokens)) < HALF
-
-
-def test_kernels_that_rtx_compiles_are_there_at_the_next_start(machine: Built) -> None:
-    here = machine(kind=FakeTensorRtRtx)
-    [file] = {path.with_suffix(".jit") for path in here.artifact.path.rglob("*-256.engine")}
-
-    def start(tokens: int) -> None:
-        engine = here.open()
-        cache = engine.new_cache()
-        for token in [text(tokens), [1], [2]]:
-            run(engine, cache, token)
-        engine.close()
-
-    start(1)
-    # The profile of single tokens, which is captured, waits for kernels of its shapes.
-    assert file.read_bytes() == b"kernels EAGER-1"
-    start(20)
-    assert file.read_bytes() == b"kernels EAGER-1 LAZY-0"
-    written = file.stat().st_mtime_ns, file.stat().st_ino
-    start(20)
-    assert (file.stat().st_mtime_ns, file.stat().st_ino) == written
-    file.write_bytes(b"of another version")
-    start(20)
-    assert file.read_bytes() == b"kernels EAGER-1 LAZY-0"
-    assert [path.name for path in file.parent.iterdir() if path.suffix == ".part"] == []
-    here.artifact.verify()
-
-
-def test_kernels_that_cannot_be_kept_are_none(machine: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = machine(kind=FakeTensorRtRtx)
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(jit_cache.os, "replace", refuse)
-    engine = here.open()
-    run(engine, engine.new_cache(), text(5))
-    engine.close()
-    assert not [path for path in here.artifact.path.rglob("*") if path.suffix in (".jit", ".part")]
 
 
 def test_all_of_the_memory_is_given_back(machine: Built) -> None:
@@ -242,6 +257,14 @@ def test_a_damaged_engine_is_told_where_it_is_what_is_wanted(machine: Built) -> 
     with pytest.raises(
         EngineDamaged, match=r"build it again with: edge build .*/m\.edge --target sm89 --context 256$"
     ):
+        here.open()
+
+
+def test_of_several_that_are_for_something_else_the_newest_says_why(machine: Built) -> None:
+    here = machine(capacities=(256,), version="10.4.0.1")
+    build(here.artifact.path, "opset24", (512,), version="10.3.0.26", built=1_790_000_001)
+    here.artifact = build(here.artifact.path, "opset24", (2048,), version="10.4.0.1")
+    with pytest.raises(EngineMismatch, match=r"512\.engine is built for .* TensorRT 10\.3;"):
         here.open()
 
 

@@ -172,6 +172,8 @@ class Builder:
         if _MODE == "none":
             self._log.log(ILogger.ERROR, "Cannot compile for target(s) sm75")
             return None
+        for number, _ in enumerate(config.profiles, 1):
+            self._log.log(ILogger.INFO, f"Total Activation Memory: {number * 1024} bytes")
         monitor.phase_finish("Building engine")
         names = [tensor.name for tensor in (*network.inputs, *network.outputs)]
         shapes = [sorted(profile.items()) for profile in config.profiles]
