@@ -91,8 +91,9 @@ def test_float16_is_next_to_nothing_away(source: Path, tmp_path: Path) -> None:
 
 
 def test_kv_in_int8_is_measured_too(source: Path, words: Path, tmp_path: Path) -> None:
-    """It is there in one form alone, and costs about what it costs on stock operators with the same scales: with float16
-    weights, which both engines have, little else is between them and the source.
+    """It is there in one form alone, and costs about what it costs on stock operators with the same scales.
+
+    With float16 weights, which both engines have, little else is between them and the source.
     """
     found = []
     for engine in ("tensorrt", "onnxruntime"):
