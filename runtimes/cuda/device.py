@@ -13,11 +13,12 @@ from runtimes.protocol import CancelToken, Logits
 from runtimes.tensorrt.bindings import LOGITS, Binding
 from runtimes.tensorrt.chunks import Profile
 from runtimes.tensorrt.cuda import Cuda, address
-from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
+from runtimes.tensorrt.device import Memory, Runner
 from runtimes.tensorrt.feeds import Feeds
+from runtimes.tensorrt.on_cuda import OnCuda
 
 
-class OrtCudaDevice:
+class OrtCudaDevice(OnCuda):
     """See `runtimes.tensorrt.device.Device`. One graph serves every capacity; `place` is where ONNX Runtime has it."""
 
     loaded = 0
@@ -25,33 +26,13 @@ class OrtCudaDevice:
     def __init__(
         self, ort: Any, session: Any, cuda: Cuda, capacities: tuple[int, ...], place: str = "cuda"
     ) -> None:
+        super().__init__(cuda)
         self.version = str(ort.__version__)
         self.capacities = capacities
         self.prefill = Profile(CHUNK, CHUNK)
         self.place = place
-        self.cuda = cuda
         self.session = session
         self.options = ort.RunOptions()
-
-    def card_free(self) -> int | None:
-        """See `Device.card_free`."""
-        return self.cuda.own_free()
-
-    def allocate(self, nbytes: int) -> Memory:
-        """See `Device.allocate`."""
-        return self.cuda.allocate(nbytes)
-
-    def copy(self, source: Rows, target: Rows) -> None:
-        """See `Device.copy`."""
-        self.cuda.copy(source, target)
-
-    def write(self, data: Bytes, target: Rows) -> None:
-        """See `Device.write`."""
-        self.cuda.write(data, target)
-
-    def read(self, source: Rows) -> Bytes:
-        """See `Device.read`."""
-        return self.cuda.read(source)
 
     def runner(self, capacity: int, decode: bool, memory: Mapping[str, Memory]) -> Runner:
         """See `Device.runner`."""

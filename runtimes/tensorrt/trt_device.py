@@ -15,9 +15,10 @@ from edge.errors import Cancelled, EngineFailed, MemoryBudgetError
 from runtimes.protocol import CancelToken, Logits
 from runtimes.tensorrt.bindings import LOGITS, Binding, Found, Interface, check_table
 from runtimes.tensorrt.cuda import Cuda, CudaGraph, address
-from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
+from runtimes.tensorrt.device import Memory, Runner
 from runtimes.tensorrt.feeds import Feeds
 from runtimes.tensorrt.jit_cache import JitCache
+from runtimes.tensorrt.on_cuda import OnCuda
 from runtimes.tensorrt.plans import Plan, common, staged
 from runtimes.tensorrt.staging import Stage, stage
 
@@ -94,16 +95,17 @@ class Loaded:
         self.engine = None
 
 
-class TensorRtDevice:
+class TensorRtDevice(OnCuda):
     """See `runtimes.tensorrt.device.Device`. `trt` is the module tensorrt or tensorrt_rtx; `plans` as `consistent`."""
 
     def __init__(self, trt: Any, cuda: Cuda, plans: Sequence[Plan], interface: Interface) -> None:
+        super().__init__(cuda)
         self.version = str(trt.__version__)
         self.prefill = common(plans)
         self.capacities = tuple(plan.capacity for plan in plans)
         self.no_graph = ""
         """Why decoding is not captured as a graph; empty where it is, or was not tried yet."""
-        self._trt, self._cuda, self._interface = trt, cuda, interface
+        self._trt, self._interface = trt, interface
         self._plans = {plan.capacity: plan for plan in plans}
         self._runtime = trt.Runtime(_logger(trt))
         self._loaded: Loaded | None = None
@@ -113,36 +115,16 @@ class TensorRtDevice:
         """See `Device.loaded`."""
         return self._loaded.plan.capacity if self._loaded is not None else 0
 
-    def card_free(self) -> int | None:
-        """See `Device.card_free`."""
-        return self._cuda.own_free()
-
-    def allocate(self, nbytes: int) -> Memory:
-        """See `Device.allocate`."""
-        return self._cuda.allocate(nbytes)
-
-    def copy(self, source: Rows, target: Rows) -> None:
-        """See `Device.copy`."""
-        self._cuda.copy(source, target)
-
-    def write(self, data: Bytes, target: Rows) -> None:
-        """See `Device.write`."""
-        self._cuda.write(data, target)
-
-    def read(self, source: Rows) -> Bytes:
-        """See `Device.read`."""
-        return self._cuda.read(source)
-
     def runner(self, capacity: int, decode: bool, memory: Mapping[str, Memory]) -> Runner:
         """See `Device.runner`."""
-        return _TensorRtRunner(self, self._cuda, capacity, decode, memory)
+        return _TensorRtRunner(self, self.cuda, capacity, decode, memory)
 
     def load(self, capacity: int) -> Loaded:
         """The engine of a bucket. Another one goes first: weights are never there twice."""
         if self.loaded != capacity:
             self._unload()
             plan = self._plans[capacity]
-            self._loaded = Loaded(self._trt, self._runtime, self._cuda, plan, self._interface)
+            self._loaded = Loaded(self._trt, self._runtime, self.cuda, plan, self._interface)
         assert self._loaded is not None
         return self._loaded
 
@@ -150,11 +132,11 @@ class TensorRtDevice:
         """See `Device.close`."""
         self._unload()
         self._runtime = None
-        self._cuda.close()
+        self.cuda.close()
 
     def _unload(self) -> None:
         if self._loaded is not None:
-            self._cuda.synchronize()
+            self.cuda.synchronize()
             self._loaded.free()
         self._loaded = None
 
