@@ -45,8 +45,12 @@ class OrtCudaDevice(OnCuda):
 
 
 class _OrtCudaRunner:
+    """A binding of a session; the cache is bound once."""
+
     def __init__(self, device: OrtCudaDevice, memory: Mapping[str, Memory]) -> None:
         self._device, self._memory = device, memory
+        self._binding = device.session.io_binding()
+        self._bound = False
 
     def run(
         self,
@@ -56,21 +60,26 @@ class _OrtCudaRunner:
         behind: Callable[[], None],
     ) -> Logits:
         """See `Runner.run`."""
-        device = self._device
-        binding = device.session.io_binding()
+        device, binding = self._device, self._binding
         for name, array in feeds.items():
             # It is copied to the GPU where its operators read it there.
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        # First of the outputs, and anew with every call: it has as many rows as are wanted.
         binding.bind_output(LOGITS, "cpu")
-        for each in table.values():
-            if each.where == "cache":
-                memory = self._memory[each.name.removeprefix("past.").removeprefix("present.")]
-                assert each.nbytes <= memory.nbytes
-                bind = binding.bind_output if each.output else binding.bind_input
-                bind(each.name, device.place, 0, each.dtype, list(each.shape), address(memory))
+        if not self._bound:
+            self._bind_cache(table)
         # ONNX Runtime has a stream of its own.
         device.cuda.synchronize()
         run_bound(device.session, binding, device.options, cancel)
         behind()
         logits: Logits = binding.get_outputs()[0].numpy()
         return logits
+
+    def _bind_cache(self, table: Mapping[str, Binding]) -> None:
+        for each in table.values():
+            if each.where == "cache":
+                memory = self._memory[each.name.removeprefix("past.").removeprefix("present.")]
+                assert each.nbytes <= memory.nbytes
+                bind = self._binding.bind_output if each.output else self._binding.bind_input
+                bind(each.name, self._device.place, 0, each.dtype, list(each.shape), address(memory))
+        self._bound = True

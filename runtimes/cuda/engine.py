@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from edge.artifact import Artifact
-from edge.errors import EngineError, EngineFailed, GpuMissing, MissingExtra
+from edge.errors import EngineFailed, GpuMissing, MissingExtra
 from runtimes.cuda.device import OrtCudaDevice
-from runtimes.onnxruntime.providers import CUDA, OPTIONS, check_got, check_listed, explained, refuse_fallback
+from runtimes.onnxruntime.providers import (
+    CUDA,
+    OPTIONS,
+    check_got,
+    check_listed,
+    explained,
+    load_libraries,
+    refuse_fallback,
+)
 from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
 from runtimes.site import Site
 from runtimes.tensorrt.bindings import Interface
@@ -16,9 +25,6 @@ from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.form import LENGTHS
 from runtimes.tensorrt.header import sm_name
 from runtimes.tensorrt.static_engine import StaticEngine
-
-# The oldest GPUs with flash attention; ONNX Runtime's other kernel for them has no windows.
-_FLASH_SM = 8.0
 
 
 class CudaEngine(StaticEngine):
@@ -40,7 +46,6 @@ class CudaEngine(StaticEngine):
         cuda = self._cuda(artifact, ort)
         try:
             check_version(str(ort.__version__), variant.requires)
-            _check_windows(artifact, cuda)
             session = open_session(
                 ort, artifact, variant, options, interface.inputs(), providers=(self.provider,)
             )
@@ -69,11 +74,13 @@ class CudaEngine(StaticEngine):
         try:
             return cls._gpu(ort)
         except (GpuMissing, MissingExtra) as e:
-            raise type(e)(f"{e}. Without a GPU: edge convert {artifact.path} -o OUT --engine cpu") from None
+            convert = f"edge convert {shlex.quote(str(artifact.path))} -o OUT --engine cpu"
+            raise type(e)(f"{e}. Without a GPU: {convert}") from None
 
     @classmethod
     def _gpu(cls, ort: Any) -> Cuda:
         check_listed(ort)
+        load_libraries(ort)
         return Cuda()
 
     def _options(self, ort: Any, threads: int) -> Any:
@@ -83,14 +90,3 @@ class CudaEngine(StaticEngine):
 
     def _check(self, session: Any, ort: Any) -> None:
         check_got(session, ort)
-
-
-def _check_windows(artifact: Artifact, cuda: Cuda) -> None:
-    """Raises EngineError where attention would look back beyond a window, and not say so."""
-    spec = artifact.spec
-    windows = [window for window in spec.windows if 0 < window < spec.context]
-    if windows and float(cuda.sm) < _FLASH_SM:
-        raise EngineError(
-            f"{artifact.path} has a window of {min(windows)} tokens, which ONNX Runtime keeps from sm_80 on; "
-            f"this is {sm_name(cuda.sm)}: edge convert {artifact.path} -o OUT --engine cpu"
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import sys
 from typing import Any
 
 from edge.errors import EngineFailed, MissingExtra
@@ -18,8 +20,8 @@ OPTIONS = {
 # A node that the provider has no kernel for would be computed on the CPU, at every call.
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _LIBRARIES = (
-    "a library of CUDA or cuDNN is missing, or of another version than the package was built for; "
-    "its messages say which"
+    "a library of CUDA or cuDNN is missing, or of another version than the package was built for, which its messages "
+    "name; on x86-64 pip install 'onnxruntime-gpu[cuda,cudnn]' brings them"
 )
 _PACKAGES = {
     "x86_64": "pip install 'edgewise[gpu]', which brings onnxruntime-gpu, after pip uninstall onnxruntime",
@@ -34,6 +36,14 @@ def check_listed(ort: Any) -> None:
         machine = platform.machine()
         install = _PACKAGES.get(machine, f"there is none for {machine}")
         raise MissingExtra(f"onnxruntime {ort.__version__} has no {CUDA}; {install}")
+
+
+def load_libraries(ort: Any) -> None:
+    """Load the libraries of CUDA and cuDNN that packages beside ONNX Runtime have brought, where there are such."""
+    if hasattr(ort, "preload_dlls"):
+        # It prints, and stdout is for answers.
+        with contextlib.redirect_stdout(sys.stderr):
+            ort.preload_dlls()
 
 
 def refuse_fallback(options: Any) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 
 from edge.artifact import Artifact, Variant
 from edge.artifact.folder import Stored
-from edge.errors import ArtifactCorrupt, Cancelled, EngineError, EngineFailed, EngineTooOld, MissingExtra
+from edge.errors import (
+    ArtifactCorrupt,
+    Cancelled,
+    EdgeError,
+    EngineFailed,
+    EngineTooOld,
+    MemoryBudgetError,
+    MissingExtra,
+)
 from runtimes.onnxruntime.telemetry import silence
 from runtimes.protocol import CancelToken
 
@@ -106,22 +114,38 @@ def load_graph(
     """An InferenceSession for the graph in the file `model`, its weights in `files`.
 
     Raises:
-        ArtifactCorrupt, EngineFailed
+        ArtifactCorrupt, EngineFailed, MemoryBudgetError
     """
     path = artifact.file(model)
     # Weights are mapped: a file cut short since the artifact was opened would end the process, not raise.
     for name in files:
         artifact.file(name)
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        # Left to itself it tries once more with other providers, and loses the error of the first time.
+        return ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=False)
     except Exception as e:
+        if _out_of_memory(e):
+            raise _no_memory(f"load {path}", e) from e
         raise EngineFailed(f"onnxruntime {ort.__version__} cannot load {path}: {_first_line(e)}") from e
 
 
-def failed(what: str, e: Exception) -> EngineError:
+def failed(what: str, e: Exception) -> EdgeError:
     """The error for a call of ONNX Runtime that failed."""
+    if _out_of_memory(e):
+        return _no_memory(what, e)
     return EngineFailed(
         f"onnxruntime failed to {what}: {_first_line(e)}; verify the artifact with: edge verify"
+    )
+
+
+def _out_of_memory(e: Exception) -> bool:
+    return any(words in str(e) for words in ("Failed to allocate memory", "out of memory", "bad_alloc"))
+
+
+def _no_memory(what: str, e: Exception) -> MemoryBudgetError:
+    return MemoryBudgetError(
+        f"there is not the memory for onnxruntime to {what}: {_first_line(e)}; close other programs, or use a shorter "
+        "context"
     )
 
 
@@ -129,7 +153,7 @@ def run_bound(session: Any, binding: Any, options: Any, cancel: CancelToken | No
     """Run a session on what is bound; `options` are the RunOptions that a cancelled run is stopped by.
 
     Raises:
-        Cancelled, EngineFailed
+        Cancelled, EngineFailed, MemoryBudgetError
     """
     options.terminate = False
     if cancel is not None:

@@ -34,11 +34,16 @@ class OnTheHost(CudaEngine):
         pass
 
 
-def on_the_host(path: Path, context: int | None = None, kv_budget: int | None = None) -> OnTheHost:
-    """The engine of the artifact at `path`; the test is skipped where the installed ONNX Runtime is too old for it."""
-    artifact = open_artifact(path)
+def needs_cuda_graphs(path: Path) -> None:
+    """Skip where the installed ONNX Runtime is too old for the artifact at `path`."""
     try:
-        check_version(str(onnxruntime().__version__), artifact.variant("cuda").requires)
+        check_version(str(onnxruntime().__version__), open_artifact(path).variant("cuda").requires)
     except EngineTooOld as e:
         pytest.skip(str(e))
+
+
+def on_the_host(path: Path, context: int | None = None, kv_budget: int | None = None) -> OnTheHost:
+    """The engine of the artifact at `path`; the test is skipped where the installed ONNX Runtime is too old for it."""
+    needs_cuda_graphs(path)
+    artifact = open_artifact(path)
     return OnTheHost(artifact, 2, context or artifact.spec.context, kv_budget)

@@ -14,7 +14,15 @@ from onnx import TensorProto
 
 import edge
 from edge.artifact import open_artifact
-from edge.errors import ArtifactCorrupt, EngineError, EngineFailed, EngineTooOld, GpuMissing, MissingExtra
+from edge.errors import (
+    ArtifactCorrupt,
+    EngineError,
+    EngineFailed,
+    EngineTooOld,
+    GpuMissing,
+    MemoryBudgetError,
+    MissingExtra,
+)
 from runtimes import ENGINES, Step, open_engine
 from runtimes.cuda import CudaEngine, engine
 from runtimes.onnxruntime import providers, session
@@ -23,7 +31,7 @@ from runtimes.tensorrt.cuda import Cuda
 from runtimes.tensorrt.feeds import fill, room
 from runtimes.tensorrt.form import LENGTHS
 from tests.runtimes.conformance import EngineConformance, OpenEngine, text
-from tests.runtimes.on_the_host import OnTheHost, on_the_host
+from tests.runtimes.on_the_host import OnTheHost, needs_cuda_graphs, on_the_host
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt_artifact import HALF, write_artifact
 
@@ -40,6 +48,7 @@ class TestCuda(EngineConformance):
 def test_a_card_is_admitted_by_its_own_memory(
     exported_for_cuda: Path, monkeypatch: pytest.MonkeyPatch, unified: bool
 ) -> None:
+    needs_cuda_graphs(exported_for_cuda)
     monkeypatch.setattr(OnTheHost, "fake", FakeCuda(memory=100 << 20, unified=unified))
     monkeypatch.setitem(ENGINES, "cuda", OnTheHost)
     with edge.load(exported_for_cuda, engine="cuda", context=300) as model:
@@ -160,6 +169,7 @@ class Pretending(CudaEngine):
 
 
 def test_an_engine_that_fell_back_is_not_opened(exported_for_cuda: Path) -> None:
+    needs_cuda_graphs(exported_for_cuda)
     with pytest.raises(EngineFailed, match="computes with CPUExecutionProvider"):
         Pretending(open_artifact(exported_for_cuda), 1, 128, None)
 
@@ -175,16 +185,43 @@ class WithoutLibraries(CudaEngine):
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_onnxruntime_itself_refuses_to_compute_on_the_cpu(exported_for_cuda: Path) -> None:
     """All of the graph or a part of it: it is the same session option."""
+    needs_cuda_graphs(exported_for_cuda)
     with pytest.raises(EngineFailed, match=r"explicitly disabled.*library of CUDA or cuDNN is missing"):
         WithoutLibraries(open_artifact(exported_for_cuda), 1, 128, None)
 
 
-def test_sums_of_squares_are_no_float16() -> None:
-    """RMS norms of large activations would be infinite: without it CUDA adds up in the type of the activations."""
-    name, options = CudaEngine.provider
-    assert name == providers.CUDA
-    assert options["enable_skip_layer_norm_strict_mode"] == "1"
-    assert all(isinstance(value, str) for value in options.values())
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        (
+            "CUDA failure 2: out of memory ; GPU=0",
+            MemoryBudgetError,
+            "CUDA failure 2: out of memory.*close other",
+        ),
+        ("CUDNN failure 1001", EngineFailed, "CUDNN failure 1001"),
+    ],
+)
+def test_what_the_provider_says_is_told(
+    exported_for_cuda: Path, said: str, error: type[Exception], told: str
+) -> None:
+    """ONNX Runtime's own package would try the CPU, which the options forbid, and tell of that."""
+
+    def refuse(*_: object, enable_fallback: bool = True, **__: object) -> None:
+        assert not enable_fallback
+        raise RuntimeError(said)
+
+    ort = SimpleNamespace(__version__="1.32.0", InferenceSession=refuse)
+    artifact = open_artifact(exported_for_cuda)
+    with pytest.raises(error, match=told):
+        session.load_graph(ort, artifact, "cuda/model.onnx", [], None)
+
+
+def test_a_gpu_that_is_full_in_a_run_is_no_bad_artifact() -> None:
+    e = session.failed(
+        "run the model", RuntimeError("Failed to allocate memory for requested buffer of size 7")
+    )
+    assert isinstance(e, MemoryBudgetError)
+    assert "edge verify" not in str(e)
 
 
 def test_an_older_onnxruntime_is_refused(exported_for_cuda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,20 +230,6 @@ def test_an_older_onnxruntime_is_refused(exported_for_cuda: Path, monkeypatch: p
     words = r"onnxruntime 1\.30\.9 is older than 1\.31\.0, .*pip install 'onnxruntime-gpu>=1\.31\.0'"
     with pytest.raises(EngineTooOld, match=words):
         Pretending(open_artifact(exported_for_cuda), 1, 128, None)
-
-
-@pytest.mark.parametrize("sm", ["7.5", "8.0", "12.1"])
-def test_windows_are_refused_where_attention_has_none(
-    sm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_artifact(tmp_path, engine="cuda", model_type="mistral", sliding_window=64)
-    monkeypatch.setattr(OnTheHost, "_gpu", lambda *_: Cuda(runtime=FakeCuda(sm)))
-    if sm == "7.5":
-        words = r"a window of 64 tokens, which ONNX Runtime keeps from sm_80 on; this is sm_75: edge convert"
-        with pytest.raises(EngineError, match=words):
-            on_the_host(path)
-    else:
-        assert on_the_host(path).isa == f"sm_{sm.replace('.', '')}"
 
 
 def test_a_graph_of_other_shapes_is_refused(exported_for_cuda: Path, tmp_path: Path) -> None:
