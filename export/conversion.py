@@ -62,7 +62,7 @@ def convert(
 ) -> ConvertReport:
     """Write the artifact `out` for `engine` from an artifact for another one.
 
-    Codes, zero points and scales of weights stay what they are, except that 8-bit scales become positive for tensorrt
+    Codes, zero points and scales of weights stay what they are, except that scales become positive for tensorrt
     (see `PositiveScales`), and norms and biases float16 there and for cuda; KV is kept as the engine's default has it,
     since it is calibrated with the checkpoint at hand. `out` appears whole or not at all.
 

@@ -38,8 +38,8 @@ def command(artifact: Path, out: Path, engine: str, force: bool, as_json: bool, 
     """Turn an artifact for one engine into one for another, without the checkpoint.
 
     Weights stay what they are to the last bit; only the scales of artifacts of format 1 are rounded, TensorRT takes no
-    8-bit scales below 0, which costs the largest weight of some blocks a step, and for GPUs norms and biases are
-    float16.
+    scales below 0, which costs the largest weight of some blocks a step (an export for it chooses codes anew), and
+    for GPUs norms and biases are float16.
     The files of ARTIFACT are verified on the way.
 
     \b

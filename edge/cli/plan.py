@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edge.artifact import Artifact, open_artifact
+from edge.artifact.kv import GPU_ENGINES
 from edge.artifact.pages import KV_NAMES
 from edge.cache.folder import default_folder, disk_budget
 from edge.cli.options import VARIANTS, ArtifactPath, BoardName, Size
@@ -182,6 +183,8 @@ def _needs(
         engine = engine or model.engine
         check_stored_kv(model.artifact, model.manifest, engine, kv)
         needs = Needs.of_artifact(model.manifest, engine, kind)
+        if engine == "cuda":
+            return replace(needs, card=card), notes
         if engine != "tensorrt":
             return needs, notes
         plans = import_module("runtimes.tensorrt.plans")
@@ -191,7 +194,8 @@ def _needs(
     check_weights(weights, engine)
     check_kv(kv, engine)
     stored = Stored(weights=weights, engine=engine).total(model.spec)
-    return Needs.of(model.spec, stored, weights, engine, kind), []
+    needs = Needs.of(model.spec, stored, weights, engine, kind)
+    return (replace(needs, card=card) if engine in GPU_ENGINES else needs), []
 
 
 def _taken_here(artifact: Artifact) -> tuple[str, list[str]]:

@@ -25,8 +25,10 @@ _STOCK_COPIES = {"int4": 0.6, "int8": 0.6, "fp16": 1.2}
 _NO_COPIES = ("cpu", *GPU_ENGINES)
 # Bytes for a weight that the portable engine has dequantized, measured: float32, and an embedding that is tied twice.
 _DEQUANTIZED = 6
-# Of a matrix with more rows CUDA's operator dequantizes a part at a time.
-_WHOLE_ROWS = 65536
+# CUDA's MatMulNBits makes a matrix float16 for a prompt: a part at a time where it has more rows and bytes than these.
+_WHOLE_ROWS, _WHOLE_BYTES, _PART_ROWS = 65536, 256 * _MIB, 32768
+# Bits of a weight in blocks of 32, scales included.
+_CODED_BITS = {"int4": 4.5, "int8": 8.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class Needs:
         """
         if engine == "portable":
             copies = _DEQUANTIZED * spec.parameters
+        elif engine == "cuda":
+            copies = _second_table(spec, kind)
         else:
             copies = 0 if engine in _NO_COPIES else _stock_copies(spec, weights, kind)
         return cls(
@@ -158,8 +162,11 @@ class Needs:
             + (spec.heads + 2 * spec.kv_heads) * spec.head_dim
             + 2 * spec.intermediate_size
         )
-        floats = 4 * (CHUNK * widths + 2 * spec.vocab_size + self.held(context) * spec.head_dim)
-        return floats + (_dequantized(spec) if self.engine == "cuda" else 0) + self.staged
+        floats = 4 * (CHUNK * widths + 2 * spec.vocab_size)
+        if self.engine == "cuda":
+            # The tables are constants of the graph, in float16.
+            return floats + 2 * spec.context * spec.head_dim + _dequantized(spec) + self.staged
+        return floats + 4 * self.held(context) * spec.head_dim + self.staged
 
     @property
     def runtime(self) -> int:
@@ -181,9 +188,20 @@ def largest_context(needs: Needs, free: int, sessions: int) -> int:
 
 
 def _dequantized(spec: ModelSpec) -> int:
-    """The largest matrix as float16: CUDA's MatMulNBits makes one for a prompt, and drops it."""
-    rows = max(2 * spec.intermediate_size, min(spec.vocab_size, _WHOLE_ROWS))
-    return 2 * rows * spec.hidden_size
+    """The largest matrix, or part of one, as float16: CUDA's MatMulNBits makes one for a prompt, and drops it."""
+
+    def of(rows: int) -> int:
+        whole = 2 * rows * spec.hidden_size
+        return 2 * _PART_ROWS * spec.hidden_size if rows > _WHOLE_ROWS and whole > _WHOLE_BYTES else whole
+
+    return max(of(2 * spec.intermediate_size), of(spec.vocab_size))
+
+
+def _second_table(spec: ModelSpec, kind: str) -> int:
+    """A tied embedding of codes is two constants to a graph, of one place in the file and two on a GPU."""
+    if not spec.tied or kind.startswith("fp"):
+        return 0
+    return int(spec.vocab_size * spec.hidden_size * _CODED_BITS.get(kind, max(_CODED_BITS.values())) / 8)
 
 
 def _stock_copies(spec: ModelSpec, weights: int, kind: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge.artifact import Artifact, ModelSpec
+from edge.errors import ContextExceeded
 from edge.memory.admission import admit
 from edge.memory.needs import Needs
 from export.evaluate.log_probabilities import CHUNK
@@ -19,13 +20,23 @@ _COPIES_OF_LAYER, _FLOAT64_ROWS = 2, 4
 def admission(artifact: Artifact, tokens: int) -> Callable[[str, str, Site], Grant]:
     """What `runtimes.open_engine` asks before it loads anything, for one sequence of `tokens` at a time.
 
-    It raises MemoryBudgetError where that and the reference need more memory than there is.
+    It raises MemoryBudgetError where that and the reference need more memory than there is, and ContextExceeded where
+    the engine was built for less.
     """
 
     def grant(engine: str, kv: str, site: Site) -> Grant:
         needs = Needs.of_artifact(artifact.manifest, engine, kv).at(site)
+        if needs.longest < tokens:
+            raise ContextExceeded(
+                f"engine {engine} of {artifact.path} holds {needs.longest} tokens, and {tokens} are wanted; build it "
+                f"with --context {tokens} or more"
+            )
+        # The reference is computed by the host, whatever memory the artifact is in.
+        reference = reference_bytes(artifact.spec)
         if needs.card is None:
-            needs = replace(needs, weights=needs.weights + reference_bytes(artifact.spec))
+            needs = replace(needs, weights=needs.weights + reference)
+        else:
+            needs = replace(needs, pinned=needs.pinned + reference)
         plan = admit(needs, "auto", tokens, 1, prefix_cache=0)
         return Grant(plan.context, plan.kv_budget)
 

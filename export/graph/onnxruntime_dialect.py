@@ -19,7 +19,8 @@ from export.graph.weight_store import StoredMatrix, WeightStore
 
 # Earlier ones take the zero points of 4-bit embeddings for those of other rows, if a row has an odd number of them.
 OLDEST_FOR_ODD_ZEROS = "1.27.0"
-# The oldest whose sources the float16 graph was held against (docs/tensorrt.md). Until 1.24 CUDA gathers wrong rows.
+# Sources of about this version are what the float16 graph was held against (docs/tensorrt.md). Until 1.24 CUDA gathers
+# wrong rows.
 OLDEST_FOR_CUDA = "1.31.0"
 # 8-bit activations in matrix products of quantized weights; the exact level has no fast 8-bit kernel on CPUs. CUDA's
 # does not read the attribute.

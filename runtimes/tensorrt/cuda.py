@@ -26,7 +26,7 @@ class Cuda:
         """`runtime` takes the place of `cuda.bindings.runtime`.
 
         Raises:
-            MissingExtra: cuda-python is not installed.
+            MissingExtra: cuda-bindings is not installed.
             GpuMissing: there is no such GPU, or no driver for it.
         """
         self._rt = runtime if runtime is not None else _runtime()
@@ -262,5 +262,6 @@ def _runtime() -> Any:
         return import_module(_MODULE)
     except ImportError as e:
         raise MissingExtra(
-            f"cuda-python is not installed ({e}); install it: pip install 'edgewise[tensorrt]'"
+            f"cuda-bindings is not installed ({e}); pip install cuda-bindings, of the major version of the driver's "
+            "CUDA: 'cuda-bindings<13' for CUDA 12"
         ) from None

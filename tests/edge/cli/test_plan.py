@@ -226,6 +226,13 @@ def test_what_is_on_a_card(run_edge: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert "host" not in other
     assert other["available_bytes"] == GIB
 
+    (tmp_path / "cuda").mkdir()
+    for_cuda = write_artifact(tmp_path / "cuda", engine="cuda")
+    for options in ([for_cuda], [artifact, "--weights", "int4", "--engine", "cuda"]):
+        report = run_edge("plan", *options, "--json").json
+        assert (report["engine"], report["available_bytes"]) == ("cuda", 5 * GIB)
+        assert report["host"]["available_bytes"] == GIB
+
     few = replace(here, available=90 << 20)
     monkeypatch.setattr(plan_module, "probe", lambda: few)
     assert (

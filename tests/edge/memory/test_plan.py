@@ -253,13 +253,35 @@ def test_the_engines_for_tensorrts_graphs() -> None:
 
 
 def test_onnxruntime_on_a_gpu() -> None:
-    """KV is float16, weights are there once, and a prompt has one matrix as float16 beside them."""
+    """KV is float16; a tied embedding is there twice, and a prompt has the largest matrix as float16 beside it all."""
     weights = weight_bytes(SMOLLM2, "int4")
     cuda, stock = (Needs.of(SMOLLM2, weights, "int4", name) for name in ("cuda", "onnxruntime"))
-    assert cuda.weights == weights < stock.weights
+    assert SMOLLM2.tied
+    assert cuda.weights == weights + SMOLLM2.vocab_size * SMOLLM2.hidden_size * 9 // 16
+    assert Needs.of(replace(SMOLLM2, tied=False), weights, "int4", "cuda").weights == weights
+    assert Needs.of(SMOLLM2, weights, "fp16", "cuda").weights == weights
     assert (cuda.kv_type, 2 * cuda.kv_bytes_per_token) == ("float16", stock.kv_bytes_per_token)
-    # The head of 49152 rows; of one with many more only a part is.
-    assert cuda.workspace(4096) - stock.workspace(4096) == 2 * SMOLLM2.vocab_size * SMOLLM2.hidden_size
-    many = replace(SMOLLM2, vocab_size=151936)
-    larger = [Needs.of(many, weights, "int4", name).workspace(4096) for name in ("cuda", "onnxruntime")]
-    assert larger[0] - larger[1] == 2 * 65536 * many.hidden_size
+    # Rotary tables are constants of the graph: of the whole context, in float16.
+    tables = (2 * SMOLLM2.context - 4 * 4096) * SMOLLM2.head_dim
+    assert (
+        cuda.workspace(4096) - stock.workspace(4096) == tables + 2 * SMOLLM2.vocab_size * SMOLLM2.hidden_size
+    )
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "hidden", "rows"),
+    [
+        (151_936, 576, 151_936),
+        (151_936, 896, 32_768),
+        # 250 MiB and all of it, more than 256 MiB and a part.
+        (128_256, 1024, 128_256),
+        (151_936, 1536, 32_768),
+        (60_000, 4096, 60_000),
+    ],
+)
+def test_what_is_float16_for_a_prompt(vocabulary: int, hidden: int, rows: int) -> None:
+    """As ONNX Runtime's matmul_nbits.cc cuts it."""
+    spec = replace(SMOLLM2, vocab_size=vocabulary, hidden_size=hidden, intermediate_size=hidden)
+    cuda, tensorrt = (Needs.of(spec, 1, "int4", name) for name in ("cuda", "tensorrt"))
+    tables = 2 * spec.context * spec.head_dim - 4 * 100 * spec.head_dim
+    assert cuda.workspace(100) - tensorrt.workspace(100) == tables + 2 * rows * hidden

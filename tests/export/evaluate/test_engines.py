@@ -14,9 +14,10 @@ from edge.artifact import open_artifact
 from edge.errors import ContextExceeded, EngineError, EngineMismatch, InvalidArgument, MemoryBudgetError
 from export import convert, export
 from export.evaluate import evaluate
-from export.evaluate.admission import reference_bytes
+from export.evaluate.admission import admission, reference_bytes
 from export.evaluate.text import WINDOW
 from runtimes.portable import PortableEngine
+from runtimes.site import Site
 from runtimes.tensorrt.engine import TensorRtEngine
 from tests.checkpoints import tiny_folder
 
@@ -206,3 +207,23 @@ def test_an_engine_that_was_built_for_less(
         ContextExceeded, match="holds 128 tokens, and 512 are wanted; build it with --context 512"
     ):
         evaluate(artifact, source, text=words, engine=PortableEngine.name)
+
+
+def test_buckets_that_are_too_small_are_told_before_anything_is_loaded(artifact: Path) -> None:
+    admit = admission(open_artifact(artifact), 512)
+    words = "engine tensorrt of .* holds 256 tokens, and 512 are wanted; build it with --context 512"
+    with pytest.raises(ContextExceeded, match=words):
+        admit("tensorrt", "float16", Site(buckets=(128, 256)))
+
+
+def test_beside_a_card_the_reference_is_in_the_memory_of_the_host(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_artifact(artifact)
+    card = Site(card=1 << 40)
+    assert admission(opened, 512)("tensorrt", "float16", card).context == 512
+    reference = 8 << 30
+    monkeypatch.setattr("export.evaluate.admission.reference_bytes", lambda spec: reference)
+    monkeypatch.setattr("edge.memory.admission.available_bytes", lambda: reference)
+    with pytest.raises(MemoryBudgetError, match="beside the GPU's memory"):
+        admission(opened, 512)("tensorrt", "float16", card)

@@ -57,8 +57,8 @@ KERNELS: dict[tuple[str, str], Types] = {
 """Operators of opset 21 that CUDA has kernels for, with the types of their inputs by position.
 
 From the section on CUDAExecutionProvider of docs/OperatorKernels.md in ONNX Runtime's repository, which is made of the
-kernels that are registered (commit 001d12d2623f); and from group_query_attention.cc, matmul_nbits.cc and
-gather_block_quantized.cc below onnxruntime/contrib_ops/cuda there.
+kernels that are registered (commit 001d12d2623f, somewhat before 1.31); and from group_query_attention.cc,
+matmul_nbits.cc and gather_block_quantized.cc below onnxruntime/contrib_ops/cuda there.
 """
 
 

@@ -312,5 +312,5 @@ def test_no_packages(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(TensorRTMissing, match=match):
             open_engine(open_artifact(exported), engine="tensorrt")
     monkeypatch.setattr(cuda_module, "_MODULE", "no.such.module")
-    with pytest.raises(MissingExtra, match=r"cuda-python is not installed.*edgewise\[tensorrt\]"):
+    with pytest.raises(MissingExtra, match=r"cuda-bindings is not installed.*pip install cuda-bindings"):
         Cuda()
