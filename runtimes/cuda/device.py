@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from runtimes.gpu.cuda import Cuda, address
+from runtimes.gpu.on_cuda import OnCuda
 from runtimes.onnxruntime.engine import CHUNK
 from runtimes.onnxruntime.session import run_bound
 from runtimes.protocol import CancelToken, Logits
-from runtimes.tensorrt.bindings import LOGITS, Binding
-from runtimes.tensorrt.chunks import Profile
-from runtimes.tensorrt.cuda import Cuda, address
-from runtimes.tensorrt.device import Memory, Runner
-from runtimes.tensorrt.feeds import Feeds
-from runtimes.tensorrt.on_cuda import OnCuda
+from runtimes.static.bindings import LOGITS, Binding
+from runtimes.static.chunks import Profile
+from runtimes.static.device import Memory, Runner
+from runtimes.static.feeds import Feeds
 
 
 class OrtCudaDevice(OnCuda):
-    """See `runtimes.tensorrt.device.Device`. One graph serves every capacity; `place` is where ONNX Runtime has it."""
+    """See `runtimes.static.device.Device`. One graph serves every capacity; `place` is where ONNX Runtime has it."""
 
     loaded = 0
 

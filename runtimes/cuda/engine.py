@@ -8,6 +8,7 @@ from typing import Any
 from edge.artifact import Artifact
 from edge.errors import EngineFailed, GpuMissing, MissingExtra
 from runtimes.cuda.device import OrtCudaDevice
+from runtimes.gpu.cuda import Cuda
 from runtimes.onnxruntime.providers import (
     CUDA,
     OPTIONS,
@@ -19,12 +20,11 @@ from runtimes.onnxruntime.providers import (
 )
 from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
 from runtimes.site import Site
-from runtimes.tensorrt.bindings import Interface
-from runtimes.tensorrt.buckets import ladder
-from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.form import LENGTHS
+from runtimes.static.bindings import Interface
+from runtimes.static.buckets import ladder
+from runtimes.static.engine import StaticEngine
+from runtimes.static.form import LENGTHS
 from runtimes.tensorrt.header import sm_name
-from runtimes.tensorrt.static_engine import StaticEngine
 
 
 class CudaEngine(StaticEngine):

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from edge.errors import MemoryBudgetError
 from runtimes.onnxruntime.session import run_bound
 from runtimes.protocol import CancelToken, Logits
-from runtimes.tensorrt.bindings import LOGITS, Binding
-from runtimes.tensorrt.chunks import Profile
-from runtimes.tensorrt.device import Bytes, Memory, Rows, Runner
-from runtimes.tensorrt.feeds import Feeds
+from runtimes.static.bindings import LOGITS, Binding
+from runtimes.static.chunks import Profile
+from runtimes.static.device import Bytes, Memory, Rows, Runner
+from runtimes.static.feeds import Feeds
 
 # NumPy's own arrays begin 16 bytes into a cache line.
 _ALIGNMENT = 64
 
 
 class HostMemory:
-    """See `runtimes.tensorrt.device.Memory`."""
+    """See `runtimes.static.device.Memory`."""
 
     def __init__(self, nbytes: int) -> None:
         """Raises MemoryBudgetError where the system refuses."""
@@ -57,7 +57,7 @@ def _at(rows: Rows) -> Bytes:
 
 
 class HostDevice:
-    """See `runtimes.tensorrt.device.Device`. `session` is of the module `ort`; one graph serves every capacity."""
+    """See `runtimes.static.device.Device`. `session` is of the module `ort`; one graph serves every capacity."""
 
     loaded = 0
 

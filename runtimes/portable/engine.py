@@ -9,11 +9,11 @@ from edge.artifact import Artifact, Variant
 from edge.errors import EngineError, EngineTooOld
 from runtimes.onnxruntime.session import check_version, onnxruntime, open_session, session_options
 from runtimes.portable.device import HostDevice
-from runtimes.tensorrt.bindings import Interface
-from runtimes.tensorrt.buckets import ladder
-from runtimes.tensorrt.chunks import Profile
-from runtimes.tensorrt.form import Form, form_of
-from runtimes.tensorrt.static_engine import StaticEngine
+from runtimes.static.bindings import Interface
+from runtimes.static.buckets import ladder
+from runtimes.static.chunks import Profile
+from runtimes.static.engine import StaticEngine
+from runtimes.static.form import Form, form_of
 
 CHUNK = 128
 """Tokens of one prefill call."""
@@ -40,7 +40,7 @@ class PortableEngine(StaticEngine):
         *,
         form: str | None = None,
     ) -> None:
-        """`form` names one of `runtimes.tensorrt.form.FORMS`; without it the newest that this ONNX Runtime runs.
+        """`form` names one of `runtimes.static.form.FORMS`; without it the newest that this ONNX Runtime runs.
 
         Raises:
             EngineError, ArtifactError, MissingExtra

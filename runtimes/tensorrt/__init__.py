@@ -1,1 +1,1 @@
-"""TensorRT as an engine, and the plan of a run that needs no GPU to be made."""
+"""TensorRT as an engine: plans that were built of an artifact, and the device that runs them."""

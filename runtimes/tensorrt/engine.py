@@ -7,13 +7,13 @@ from typing import Any
 
 from edge.artifact import Artifact
 from edge.errors import EngineError
+from runtimes.gpu.cuda import Cuda
 from runtimes.site import Site
+from runtimes.static.engine import StaticEngine
 from runtimes.tensorrt import library
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.tensorrt.device import TensorRtDevice
 from runtimes.tensorrt.header import sm_name
 from runtimes.tensorrt.plans import Plan, found_plans, site_of
-from runtimes.tensorrt.static_engine import StaticEngine
-from runtimes.tensorrt.trt_device import TensorRtDevice
 
 
 class TensorRtEngine(StaticEngine):

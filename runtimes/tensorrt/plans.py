@@ -12,10 +12,10 @@ from edge.artifact import Artifact, ModelSpec
 from edge.artifact.engine_files import build_command, told_by_name
 from edge.errors import EngineError, EngineMismatch
 from runtimes.site import HOST, Site
+from runtimes.static.bindings import Binding, Interface
+from runtimes.static.chunks import Profile
+from runtimes.static.form import FORMS, form_of
 from runtimes.tensorrt import library
-from runtimes.tensorrt.bindings import Binding, Interface
-from runtimes.tensorrt.chunks import Profile
-from runtimes.tensorrt.form import FORMS, form_of
 from runtimes.tensorrt.header import (
     PLAN_OFFSET,
     TENSORRT,

@@ -10,8 +10,8 @@ import pytest
 from edge.artifact import open_artifact
 from edge.errors import EngineTooOld
 from runtimes.cuda import CudaEngine
+from runtimes.gpu.cuda import Cuda
 from runtimes.onnxruntime.session import check_version, onnxruntime, session_options
-from runtimes.tensorrt.cuda import Cuda
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 
 

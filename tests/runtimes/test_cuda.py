@@ -25,11 +25,11 @@ from edge.errors import (
 )
 from runtimes import ENGINES, Step, open_engine
 from runtimes.cuda import CudaEngine, engine
+from runtimes.gpu.cuda import Cuda
 from runtimes.onnxruntime import providers, session
-from runtimes.tensorrt.bindings import Interface
-from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.feeds import fill, room
-from runtimes.tensorrt.form import LENGTHS
+from runtimes.static.bindings import Interface
+from runtimes.static.feeds import fill, room
+from runtimes.static.form import LENGTHS
 from tests.runtimes.conformance import EngineConformance, OpenEngine, text
 from tests.runtimes.on_the_host import OnTheHost, needs_cuda_graphs, on_the_host
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda

@@ -18,8 +18,8 @@ from runtimes import Cache, Step
 from runtimes.portable import PortableEngine
 from runtimes.portable import engine as engine_module
 from runtimes.portable.engine import chosen_form
-from runtimes.tensorrt.device import Memory
-from runtimes.tensorrt.form import FORMS as FORMS_HERE
+from runtimes.static.device import Memory
+from runtimes.static.form import FORMS as FORMS_HERE
 from tests.logits import relative_error
 from tests.runtimes.conformance import CancelAtCall, EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt_artifact import HALF, needs_operators, write_artifact

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from runtimes.gpu.cuda import Cuda
 from runtimes.tensorrt import engine as engine_module
 from runtimes.tensorrt import library
-from runtimes.tensorrt.cuda import Cuda
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 from tests.runtimes.tensorrt.fake_trt import FakeTensorRT
 from tests.runtimes.tensorrt.machine import Built, Machine, build

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from runtimes.tensorrt.bindings import Binding, Interface
+from runtimes.static.bindings import Binding, Interface
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import Artifact, open_artifact
-from runtimes.tensorrt.bindings import Interface
+from runtimes.static.bindings import Interface
+from runtimes.static.form import FORMS
 from runtimes.tensorrt.engine import TensorRtEngine
-from runtimes.tensorrt.form import FORMS
 from runtimes.tensorrt.header import EngineHeader, Shapes, artifact_fingerprint
 from runtimes.tensorrt.library import this_platform
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.errors import EngineFailed, MemoryBudgetError
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.gpu.cuda import Cuda
 from tests.logits import relative_error
 from tests.runtimes.conformance import fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda, cudaError_t

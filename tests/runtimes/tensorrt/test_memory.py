@@ -17,10 +17,10 @@ from edge.memory import admission, pressure
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.suggest import suggestions
+from runtimes.gpu.cuda import Cuda
 from runtimes.site import Site
-from runtimes.tensorrt.buckets import bucket, ladder
-from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.device import Rows
+from runtimes.static.buckets import bucket, ladder
+from runtimes.static.device import Rows
 from runtimes.tensorrt.engine import TensorRtEngine
 from runtimes.tensorrt.header import Shapes
 from runtimes.tensorrt.plans import built_site, found_plans

@@ -16,10 +16,10 @@ import pytest
 from edge.artifact import open_artifact
 from edge.errors import EdgeError
 from runtimes import Engine, open_engine
-from runtimes.tensorrt.bindings import Binding
-from runtimes.tensorrt.cuda import Cuda, CudaMemory
-from runtimes.tensorrt.device import Rows
-from runtimes.tensorrt.staging import stage
+from runtimes.gpu.cuda import Cuda, CudaMemory
+from runtimes.gpu.staging import stage
+from runtimes.static.bindings import Binding
+from runtimes.static.device import Rows
 from tests.logits import engine_logits, relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, text
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from edge.artifact import ModelSpec, Rope
 from edge.errors import ArtifactCorrupt, ArtifactTooNew, ContextExceeded
-from runtimes.tensorrt.bindings import Binding, Found, Interface, cache_names, check_table
-from runtimes.tensorrt.buckets import SMALLEST, bucket, ladder
-from runtimes.tensorrt.chunks import Profile, chunks
-from runtimes.tensorrt.feeds import fill, room
-from runtimes.tensorrt.form import FORMS, Form, form_of
-from runtimes.tensorrt.masks import MASK, fill_mask, keys, mask_windows
+from runtimes.static.bindings import Binding, Found, Interface, cache_names, check_table
+from runtimes.static.buckets import SMALLEST, bucket, ladder
+from runtimes.static.chunks import Profile, chunks
+from runtimes.static.feeds import fill, room
+from runtimes.static.form import FORMS, Form, form_of
+from runtimes.static.masks import MASK, fill_mask, keys, mask_windows
 
 FORM = st.sampled_from(FORMS)
 SPEC = ModelSpec(

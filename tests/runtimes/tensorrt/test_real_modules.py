@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.tensorrt import trt_device
-from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.device import Rows
+from runtimes.gpu.cuda import Cuda
+from runtimes.static.device import Rows
+from runtimes.tensorrt import device
 from tests.runtimes.tensorrt import fake_cuda, fake_trt
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda
 
@@ -136,13 +136,13 @@ def test_tensorrt_takes_every_call_that_is_made(name: str, stand_in: type, trt: 
 def test_what_else_tensorrt_has_to_have(trt: ModuleType) -> None:
     assert isinstance(trt.ICudaEngine.num_io_tensors, property)
     assert {"INPUT", "OUTPUT"} <= set(trt.TensorIOMode.__members__)
-    assert set(trt_device._DTYPES) <= set(trt.DataType.__members__)
+    assert set(device._DTYPES) <= set(trt.DataType.__members__)
     assert "ON_PROFILE_CHANGE" in trt.ExecutionContextAllocationStrategy.__members__
     if trt.__name__ == "tensorrt_rtx":
         assert {"NONE", "EAGER"} <= set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
         assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
         assert "REQUIRE_USER_ALLOCATION" in trt.BuilderFlag.__members__
-    runtime = trt.Runtime(trt_device._logger(trt))
+    runtime = trt.Runtime(device._logger(trt))
     # No plan; and with a GPU or without, this is all that it says.
     assert runtime.deserialize_cuda_engine(memoryview(b"no plan" * 100)) is None
 

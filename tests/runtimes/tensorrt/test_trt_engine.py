@@ -23,12 +23,12 @@ from edge.errors import (
     TensorRTMissing,
 )
 from runtimes import Step, open_engine
-from runtimes.tensorrt import cuda as cuda_module
+from runtimes.gpu import cuda as cuda_module
+from runtimes.gpu.cuda import Cuda, PinnedMemory
+from runtimes.static.bindings import Interface
 from runtimes.tensorrt import library
-from runtimes.tensorrt.bindings import Interface
-from runtimes.tensorrt.cuda import Cuda, PinnedMemory
+from runtimes.tensorrt.device import TensorRtDevice
 from runtimes.tensorrt.header import engines
-from runtimes.tensorrt.trt_device import TensorRtDevice
 from tests.logits import relative_error
 from tests.runtimes.conformance import EngineConformance, OpenEngine, fresh, run, text
 from tests.runtimes.tensorrt.fake_cuda import FakeCuda

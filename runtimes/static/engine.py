@@ -12,12 +12,12 @@ from runtimes.budget import Budget
 from runtimes.kv_choice import chosen_kv
 from runtimes.protocol import Cache, CancelToken, Logits, Step
 from runtimes.site import HOST, Card, Site
+from runtimes.static.bindings import KINDS, LOGITS, Binding, Interface
+from runtimes.static.cache import StaticCache
+from runtimes.static.chunks import chunks
+from runtimes.static.device import Device, Memory, Rows, Runner
+from runtimes.static.feeds import Feeds, fill, room
 from runtimes.step_checks import check_steps
-from runtimes.tensorrt.bindings import KINDS, LOGITS, Binding, Interface
-from runtimes.tensorrt.cache import StaticCache
-from runtimes.tensorrt.chunks import chunks
-from runtimes.tensorrt.device import Device, Memory, Rows, Runner
-from runtimes.tensorrt.feeds import Feeds, fill, room
 
 # Where the logits of a single token are.
 _OWN = np.zeros(1, np.int64)

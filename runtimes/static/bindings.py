@@ -12,8 +12,8 @@ import numpy as np
 
 from edge.artifact import ModelSpec
 from edge.errors import ArtifactCorrupt
-from runtimes.tensorrt.form import Form
-from runtimes.tensorrt.masks import keys, mask_windows
+from runtimes.static.form import Form
+from runtimes.static.masks import keys, mask_windows
 
 Shape = tuple[int, ...]
 Where = Literal["fed", "cache", "rows", "read"]
@@ -70,7 +70,7 @@ class Interface:
 
     @cached_property
     def windows(self) -> dict[str, int]:
-        """See `runtimes.tensorrt.masks.mask_windows`."""
+        """See `runtimes.static.masks.mask_windows`."""
         return mask_windows(self.spec)
 
     def new_rows(self, tokens: int) -> int:

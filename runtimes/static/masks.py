@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.artifact import ModelSpec
-from runtimes.tensorrt.form import Form
+from runtimes.static.form import Form
 
 MASK = "attention_mask"
 Mask = NDArray[np.bool_]

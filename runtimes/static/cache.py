@@ -17,9 +17,9 @@ from edge.errors import InvalidArgument, MemoryBudgetError
 from runtimes.budget import Budget
 from runtimes.grown_cache import GrownCache
 from runtimes.kv_data import check_header, check_range, check_slide, split_header
-from runtimes.tensorrt.bindings import Interface, cache_names
-from runtimes.tensorrt.buckets import bucket
-from runtimes.tensorrt.device import Device, Memory, Rows, Runner
+from runtimes.static.bindings import Interface, cache_names
+from runtimes.static.buckets import bucket
+from runtimes.static.device import Device, Memory, Rows, Runner
 
 
 class StaticCache(GrownCache):

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from runtimes.tensorrt.bindings import Binding
-from runtimes.tensorrt.cuda import Cuda
+from runtimes.gpu.cuda import Cuda
+from runtimes.static.bindings import Binding
 
 
 class Stage(Protocol):

@@ -1,9 +1,9 @@
-"""Memory of a device that is a GPU, whatever runs its graphs. See `runtimes.tensorrt.device.Device`."""
+"""Memory of a device that is a GPU, whatever runs its graphs. See `runtimes.static.device.Device`."""
 
 from __future__ import annotations
 
-from runtimes.tensorrt.cuda import Cuda
-from runtimes.tensorrt.device import Bytes, Memory, Rows
+from runtimes.gpu.cuda import Cuda
+from runtimes.static.device import Bytes, Memory, Rows
 
 
 class OnCuda:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.tensorrt.bindings import FIRST, IDS, LAST, POSITIONS, TOTAL, WANTED, WRITE, Binding, Interface
-from runtimes.tensorrt.masks import fill_mask
+from runtimes.static.bindings import FIRST, IDS, LAST, POSITIONS, TOTAL, WANTED, WRITE, Binding, Interface
+from runtimes.static.masks import fill_mask
 
 Feeds = dict[str, NDArray[Any]]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import EngineFailed, GpuMissing, MemoryBudgetError, MissingExtra
-from runtimes.tensorrt.device import Bytes, Memory, Rows
+from runtimes.static.device import Bytes, Memory, Rows
 
 _MODULE = "cuda.bindings.runtime"
 
@@ -201,7 +201,7 @@ class Cuda:
 
 
 class CudaMemory:
-    """See `runtimes.tensorrt.device.Memory`; at `address` of the device."""
+    """See `runtimes.static.device.Memory`; at `address` of the device."""
 
     def __init__(self, nbytes: int, address: int, release: Callable[[], None]) -> None:
         self.nbytes = nbytes

@@ -1,0 +1,1 @@
+"""An NVIDIA GPU, whatever runs graphs on it: memory, copies, a stream."""
