@@ -72,13 +72,21 @@ class GrownCache(ABC):
         needed = check_context(self._length, tokens, self._context)
         return self._capacity if needed <= self._capacity else self._room(needed)
 
-    @abstractmethod
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` tokens in all.
 
         Raises:
             MemoryBudgetError: the budget or the memory refuses; what is held has not changed.
         """
+        if capacity <= self._capacity:
+            return
+        more = self._bytes(capacity) - self._bytes(self._capacity)
+        self._budget.take(more, f"room for {capacity} tokens")
+        try:
+            self._move(capacity)
+        except BaseException:
+            self._budget.give(more)
+            raise
 
     def truncate(self, length: int) -> None:
         """See `Cache.truncate`."""
@@ -118,6 +126,14 @@ class GrownCache(ABC):
         """Raises EngineFailed where the cache belongs to another engine."""
         if self._budget is not engine_budget:
             raise EngineFailed("the cache belongs to another engine; use the one that made it")
+
+    @abstractmethod
+    def _move(self, capacity: int) -> None:
+        """Bring what is held to room for `capacity` tokens.
+
+        Raises:
+            MemoryBudgetError: the memory refuses; what is held has not changed.
+        """
 
     @abstractmethod
     def _room(self, needed: int) -> int:

@@ -18,9 +18,14 @@ def is_engine(name: str) -> bool:
     return name.startswith(f"{FOLDER}/") and name.endswith(SUFFIX)
 
 
+def target_name(sm: str) -> str:
+    """Compute capability 8.9 as engine files and `--target` have it, sm89."""
+    return f"sm{sm.replace('.', '')}"
+
+
 def engine_name(sms: Iterable[str], capacity: int, sha256: str) -> str:
     """The name of an engine for compute capabilities such as 8.9, with a cache of `capacity` tokens."""
-    targets = "-".join(f"sm{sm.replace('.', '')}" for sm in sms)
+    targets = "-".join(map(target_name, sms))
     return f"{FOLDER}/{targets}/{capacity}-{sha256[:8]}{SUFFIX}"
 
 

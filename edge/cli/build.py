@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from edge.artifact.engine_files import target_name
 from edge.cli.extra import needs_exporter
 from edge.cli.options import Size, TargetName, artifact_argument
 from edge.cli.output import output_options, print_json, print_table, remark, seconds, size
@@ -127,7 +128,7 @@ def print_engines(artifact: Path, engines: Sequence[dict[str, Any]]) -> None:
         header = engine["header"]
         rows.append(
             (
-                " ".join(f"sm{sm.replace('.', '')}" for sm in header["sms"]),
+                " ".join(map(target_name, header["sms"])),
                 f"{'RTX ' if header['flavour'] == 'tensorrt_rtx' else ''}{header['version']}",
                 header["form"],
                 str(header["capacity"]),

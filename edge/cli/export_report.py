@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from boards.measured import NAME as UNNAMED
+from edge.artifact.engine_files import target_name
 from edge.cli.fidelity import fidelity_rows
 from edge.cli.output import count, print_table, seconds, size
 from edge.cli.plan_table import board_text
@@ -55,7 +56,7 @@ def next_step(report: dict[str, Any]) -> str:
             return "copy it to the computer with the GPU, see docs/tensorrt.md"
         target = board.get("name", "GPU-OR-BOARD")
         if target == UNNAMED:
-            target = f"sm{board['sm'].replace('.', '')}"
+            target = target_name(board["sm"])
         return f"{build} {target}{context}, see docs/tensorrt.md"
     run = f'edge run {shlex.quote(path)} --prompt "What is an inode?"'
     return f"on a computer with an NVIDIA GPU: {run}" if report["engine"] == "cuda" else run

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edge.artifact import MANIFEST, Artifact, GraphArtifact, Variant, open_any
-from edge.artifact.engine_files import is_engine
+from edge.artifact.engine_files import is_engine, target_name
 from edge.artifact.kv import BOARD
 from edge.cli.fidelity import fidelity_rows, stored_fidelity
 from edge.cli.inspect_graphs import graphs_report, print_graphs
@@ -153,25 +153,23 @@ def _engines(artifact: Artifact) -> list[dict[str, Any]]:
     """What the headers of its engine files say; of one that is of no use, why."""
     if not any(is_engine(entry.path) for entry in artifact.manifest.files):
         return []
-    from runtimes.tensorrt.header import engines, spoilt
+    from runtimes.tensorrt.header import survey
     from runtimes.tensorrt.plans import left_out
 
-    whole = engines(artifact)
+    whole, spoilt = survey(artifact)
     older = left_out([header for _, header in whole])
     found: dict[str, dict[str, Any]] = {
         name: {"path": name, "title": header.title, **asdict(header), "left_out": sms}
         for (name, header), sms in zip(whole, older, strict=True)
     }
-    found |= {
-        name: {"path": name, "error": str(why), "kind": type(why).__name__} for name, why in spoilt(artifact)
-    }
+    found |= {name: {"path": name, "error": str(why), "kind": type(why).__name__} for name, why in spoilt}
     return [found[name] for name in sorted(found)]
 
 
 def _engine_text(engine: Mapping[str, Any]) -> str:
     if "error" in engine:
         return f"{'damaged' if engine['kind'] == 'EngineDamaged' else 'not of use'}: {engine['error']}"
-    gpus, older = (" ".join(f"sm{sm.replace('.', '')}" for sm in engine[of]) for of in ("sms", "left_out"))
+    gpus, older = (" ".join(map(target_name, engine[of])) for of in ("sms", "left_out"))
     told = f", left out on {older} for newer engines" if older else ""
     return (
         f"for {gpus} with {engine['title']} on {engine['platform']}, form {engine['form']}, "

@@ -20,7 +20,7 @@ from edge.cli.plan_table import mib, plan_notes, plan_report, plan_rows, verdict
 from edge.cli.planned_source import check_kv, check_stored_kv, check_weights, read_planned
 from edge.cli.written import check_picture
 from edge.errors import EdgeError, EngineTooOld, GpuMissing, InvalidArgument, MissingExtra, StorageError
-from edge.memory.admission import sized
+from edge.memory.admission import memories, sized
 from edge.memory.needs import Needs
 from edge.memory.plan import Plan, make_plan
 from edge.memory.probe import Memory, probe
@@ -138,10 +138,7 @@ def command(
     here = probe() if isinstance(memory, str) else None
     card = here.gpus[0] if here is not None and here.gpus else None
     needs, notes = _needs(source, kv, weights, engine, card.free if card is not None else None)
-    available, host = here.available if here is not None else int(memory), None
-    if needs.card is not None:
-        # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
-        available, host = max(1, needs.card), available
+    available, host = memories(needs, here.available if here is not None else int(memory))
     plan = make_plan(needs, available, context, sessions, sized(prefix_cache), host=host)
     disk = _disk(plan)
     if as_json:

@@ -36,13 +36,18 @@ def admit(
     """
     # What the imports took is here already: the plan counts it, what is available does not. Mapped files are available.
     system = available_bytes() + min(resident().anonymous, _IMPORTED)
-    card = needs.card
-    # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
-    there = system if card is None else max(1, card)
-    host = None if card is None else system
+    there, host = memories(needs, system)
     plan = make_plan(needs, _allowed(memory, there), context, sessions, sized(prefix_cache), host=host)
     check(plan, artifact)
     return plan
+
+
+def memories(needs: Needs, system: int) -> tuple[int, int | None]:
+    """Bytes of the memory that weights and KV are in, and of the host's, `system`, where that is another one."""
+    if needs.card is None:
+        return system, None
+    # A plan is for 1 byte or more; where others have all of it nothing fits in that either.
+    return max(1, needs.card), system
 
 
 def sized(size: int | str) -> int | None:

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from boards.board import sm_version
+from boards.targets import short
 from edge.errors import TargetRefused
 from export.tensorrt.target import Target
 from runtimes.tensorrt.header import TENSORRT
@@ -39,13 +40,12 @@ def check_precision(weights: Iterable[str], target: Target) -> None:
             )
         lowest = LOWEST_SM.get(kind)
         if lowest is not None and sm_version(target.sm) < sm_version(lowest):
-            short = f"sm{lowest.replace('.', '')}"
             step = (
                 "export it with --weights int8 or fp16"
                 if kind == "int4"
                 else "export it with --weights int4 or int8"
             )
             raise TargetRefused(
-                f"target {target.name}: TensorRT multiplies {kind} weights from {short} on, and this is "
-                f"sm{target.sm.replace('.', '')}; {step}"
+                f"target {target.name}: TensorRT multiplies {kind} weights from {short(lowest)} on, and this is "
+                f"{short(target.sm)}; {step}"
             )

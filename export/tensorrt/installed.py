@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boards
+from boards.targets import short
 from edge.errors import TargetRefused, TensorRTMissing
 from export.tensorrt.target import Target
 from runtimes.tensorrt.header import TENSORRT_RTX
@@ -61,5 +62,5 @@ def _elsewhere(target: Target) -> str:
     found = detected.board
     if found.unified.value and (found.sm.value == target.sm if found.sm else detected.release is not None):
         return ""
-    what = f"its GPU is sm{found.sm.value.replace('.', '')}" if found.sm else "it has no such GPU"
+    what = f"its GPU is {short(found.sm.value)}" if found.sm else "it has no such GPU"
     return f"TensorRT builds for a Jetson on the Jetson itself, and this machine is {found.title}: {what}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge.artifact import MANIFEST, Artifact, FileEntry, Manifest, open_artifact
-from edge.artifact.engine_files import FOLDER, engine_name, is_engine, told_by_name
+from edge.artifact.engine_files import FOLDER, engine_name, is_engine, target_name, told_by_name
 from edge.errors import EngineError
 from export.folder import alone, replace_file, sha256_of
 from export.graph.weights_file import writing
@@ -142,7 +142,7 @@ def _replaced(artifact: Artifact, known: FileEntry, header: EngineHeader) -> boo
     except EngineError:
         # What is missing, damaged or another artifact's has its name to tell what it was for.
         targets, capacity = told_by_name(known.path)
-        new = {f"sm{sm.replace('.', '')}" for sm in header.sms}
+        new = set(map(target_name, header.sms))
         return capacity == header.capacity and set(targets) <= new
     return (old.flavour, old.capacity) == (header.flavour, header.capacity) and set(old.sms) <= set(
         header.sms

@@ -78,7 +78,7 @@ class _OrtCudaRunner:
     def _bind_cache(self, table: Mapping[str, Binding]) -> None:
         for each in table.values():
             if each.where == "cache":
-                memory = self._memory[each.name.removeprefix("past.").removeprefix("present.")]
+                memory = self._memory[each.buffer]
                 assert each.nbytes <= memory.nbytes
                 bind = self._binding.bind_output if each.output else self._binding.bind_input
                 bind(each.name, self._device.place, 0, each.dtype, list(each.shape), address(memory))

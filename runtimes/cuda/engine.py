@@ -31,7 +31,6 @@ class CudaEngine(StaticEngine):
     """See `runtimes.protocol.Engine`."""
 
     name = variant = "cuda"
-    kv_types = ("float16",)
     provider: Any = (CUDA, OPTIONS)
     place = "cuda"
 

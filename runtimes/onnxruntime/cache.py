@@ -53,24 +53,6 @@ class OnnxRuntimeCache(GrownCache):
         """(keys, values) of each layer as the operator takes them, [1, kv_heads, capacity, head_dim]."""
         return list(zip(self._buffers[::2], self._buffers[1::2], strict=True))
 
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` tokens in all, a layer at a time.
-
-        Raises:
-            MemoryBudgetError: the budget or the system refuses; what is held has not changed.
-        """
-        if capacity <= self._capacity:
-            return
-        more = self._bytes(capacity) - self._bytes(self._capacity)
-        self._budget.take(more, f"room for {capacity} tokens")
-        try:
-            self._move(capacity, self._length)
-        except MemoryError:
-            self._budget.give(more)
-            raise MemoryBudgetError(
-                f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
-            ) from None
-
     def fork(self, length: int) -> OnnxRuntimeCache:
         """See `Cache.fork`."""
         check_range(0, length, self._length)
@@ -126,7 +108,7 @@ class OnnxRuntimeCache(GrownCache):
         """See `Cache.close`."""
         self._budget.give(self.nbytes)
         self._length = 0
-        self._move(0, 0)
+        self._move(0)
 
     def __del__(self) -> None:
         # A cache dropped without close gives its bytes back all the same.
@@ -134,12 +116,18 @@ class OnnxRuntimeCache(GrownCache):
             self._budget.give(self.nbytes)
             self._capacity = 0
 
-    def _move(self, capacity: int, length: int) -> None:
+    def _move(self, capacity: int) -> None:
+        """See `GrownCache._move`; a layer at a time."""
         self.bindings.clear()
-        for i, old in enumerate(self._buffers):
-            new = self._empty(capacity)
-            new[:, :, :length] = old[:, :, :length]
-            self._buffers[i] = new
+        try:
+            for i, old in enumerate(self._buffers):
+                new = self._empty(capacity)
+                new[:, :, : self._length] = old[:, :, : self._length]
+                self._buffers[i] = new
+        except MemoryError:
+            raise MemoryBudgetError(
+                f"the system refused the memory for {capacity} tokens of KV; use a shorter context"
+            ) from None
         self._capacity = capacity
 
     def _empty(self, capacity: int) -> Buffer:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.artifact import Artifact, ModelSpec, Variant, kv_groups
-from edge.artifact.kv import STATIC_KV_BITS, static_kv_width
+from edge.artifact.kv import ENGINE_KV, static_kv_width
 from edge.errors import ArtifactCorrupt, EngineFailed
 from runtimes.budget import Budget
 from runtimes.kv_choice import chosen_kv
@@ -40,7 +40,6 @@ class OnnxRuntimeEngine:
     card: Card | None = None
     variant = name
     """The engine whose variants of an artifact it runs."""
-    kv_types: tuple[str, ...] = tuple(STATIC_KV_BITS)
     """What keys and values can be kept as, the default first."""
 
     def __init__(
@@ -108,7 +107,7 @@ class OnnxRuntimeEngine:
             InvalidArgument: there is none.
             EngineError: this engine does not keep them so, or not of this artifact.
         """
-        return chosen_kv(kv, artifact, cls.name, cls.variant, cls.kv_types)
+        return chosen_kv(kv, artifact, cls.name, cls.variant, ENGINE_KV[cls.name])
 
     def _check_kv(self, path: Path) -> None:
         """Raises ArtifactCorrupt where the graph keeps KV as something else than the manifest says."""

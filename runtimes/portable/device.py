@@ -135,7 +135,7 @@ class _HostRunner:
     def _bind(self, binding: Binding) -> None:
         if self._bound.get(binding.name) == binding.shape:
             return
-        memory = self._memory[binding.name.removeprefix("past.").removeprefix("present.")]
+        memory = self._memory[binding.buffer]
         assert isinstance(memory, HostMemory)
         assert binding.nbytes <= memory.nbytes
         array = memory.array[: binding.nbytes].view(binding.dtype).reshape(binding.shape)

@@ -45,6 +45,11 @@ class Binding:
     output: bool = False
 
     @property
+    def buffer(self) -> str:
+        """The memory that it lies in, of the cache or of new rows: past and present are one."""
+        return self.name.removeprefix("past.").removeprefix("present.")
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all of it."""
         return math.prod(self.shape) * self.dtype.itemsize

@@ -50,22 +50,6 @@ class StaticCache(GrownCache):
         row = self._interface.row_bytes
         return self._rows(self.memory[name], self._capacity, start * row, (stop - start) * row)
 
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` tokens in all.
-
-        Raises:
-            MemoryBudgetError: the budget or the device refuses; what is held has not changed.
-        """
-        if capacity <= self._capacity:
-            return
-        more = self._bytes(capacity) - self._bytes(self._capacity)
-        self._budget.take(more, f"room for {capacity} tokens")
-        try:
-            self._move(capacity)
-        except BaseException:
-            self._budget.give(more)
-            raise
-
     def fork(self, length: int) -> StaticCache:
         """See `Cache.fork`."""
         check_range(0, length, self._length)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.artifact import Artifact, kv_groups
+from edge.artifact.kv import ENGINE_KV
 from edge.errors import EngineFailed
 from runtimes.budget import Budget
 from runtimes.kv_choice import chosen_kv
 from runtimes.protocol import Cache, CancelToken, Logits, Step
 from runtimes.site import HOST, Card, Site
-from runtimes.static.bindings import KINDS, LOGITS, Binding, Interface
+from runtimes.static.bindings import LOGITS, Binding, Interface, cache_names
 from runtimes.static.cache import StaticCache
 from runtimes.static.chunks import chunks
 from runtimes.static.device import Device, Memory, Rows, Runner
@@ -30,7 +31,6 @@ class StaticEngine:
     variant = "tensorrt"
     isa = ""
     passed_over = ""
-    kv_types: tuple[str, ...] = ("float16", "int8")
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class StaticEngine:
     @classmethod
     def kv_type(cls, kv: str | None, artifact: Artifact) -> str:
         """See `runtimes.kv_choice.chosen_kv`."""
-        return chosen_kv(kv, artifact, cls.name, cls.variant, cls.kv_types)
+        return chosen_kv(kv, artifact, cls.name, cls.variant, ENGINE_KV[cls.name])
 
     @classmethod
     def site(cls, artifact: Artifact) -> Site:
@@ -183,8 +183,7 @@ class StaticEngine:
             device, spec = self._opened(), self._interface.spec
             tokens = 1 if decode else device.prefill.tokens
             nbytes = spec.kv_heads * tokens * self._interface.row_bytes
-            names = [f"{layer}.{kind}" for layer in range(spec.layers) for kind in KINDS]
-            self._new_rows[decode] = {name: device.allocate(nbytes) for name in names}
+            self._new_rows[decode] = {name: device.allocate(nbytes) for name in cache_names(spec)}
         return self._new_rows[decode]
 
     def _write_rows(self, cache: StaticCache, decode: bool, tokens: int) -> None:

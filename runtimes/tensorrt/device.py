@@ -220,16 +220,12 @@ class _TensorRtRunner:
                 staged.upload(binding.nbytes)
             if not binding.output and not context.set_input_shape(name, binding.shape):
                 raise EngineFailed(f"TensorRT refuses {name} of shape {list(binding.shape)}; build it again")
-            where = staged.address if staged is not None else address(self._memory[_held(name)])
+            where = staged.address if staged is not None else address(self._memory[binding.buffer])
             if not context.set_tensor_address(name, where):
                 raise EngineFailed(f"TensorRT refuses the memory for {name}; load the artifact again")
         if not context.execute_async_v3(self._cuda.stream):
             raise EngineFailed(f"TensorRT failed to run {loaded.plan.path}; its messages say why")
         loaded.stages[LOGITS].download(table[LOGITS].nbytes)
-
-
-def _held(name: str) -> str:
-    return name.removeprefix("past.").removeprefix("present.")
 
 
 def _found(trt: Any, engine: Any) -> list[Found]:

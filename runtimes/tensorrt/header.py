@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifact import Artifact, FileEntry, Variant
-from edge.artifact.engine_files import build_again, is_engine
+from edge.artifact.engine_files import build_again, is_engine, target_name
+from edge.artifact.kv import ENGINE_KV
 from edge.errors import EngineDamaged, EngineError, EngineMismatch
 from edge.version import VERSION
 
@@ -39,8 +40,6 @@ TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt_rtx"
 """The flavours, named after their Python modules."""
 TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 
-KV_TYPES = ("float16", "int8")
-"""What the cache of an engine may hold."""
 _FIXED = struct.Struct("<8sII32s")
 _CHUNK = 4 << 20
 _KINDS: dict[str, Callable[[Any], bool]] = {
@@ -207,17 +206,27 @@ def check_here(path: Path, header: EngineHeader, here: Here, artifact: Path | st
 def rebuild(artifact: Path | str, sm: str, capacity: int | None = None) -> str:
     """The command that builds an engine for a compute capability."""
     context = f" --context {capacity}" if capacity else ""
-    return f"edge build {shlex.quote(str(artifact))} --target sm{sm.replace('.', '')}{context}"
+    return f"edge build {shlex.quote(str(artifact))} --target {target_name(sm)}{context}"
+
+
+def survey(artifact: Artifact) -> tuple[list[tuple[str, EngineHeader]], list[tuple[str, EngineError]]]:
+    """The engine files of an artifact by the names in its manifest: those that are of use, with their headers, and
+    those that are not, damaged or of another artifact, with why and the command that builds them again.
+    """
+    whole: list[tuple[str, EngineHeader]] = []
+    spoilt: list[tuple[str, EngineError]] = []
+    for entry in artifact.manifest.files:
+        if is_engine(entry.path):
+            try:
+                whole.append((entry.path, read_listed(artifact, entry)))
+            except EngineError as e:
+                spoilt.append((entry.path, e))
+    return whole, spoilt
 
 
 def engines(artifact: Artifact) -> list[tuple[str, EngineHeader]]:
-    """The engine files of an artifact, as its manifest names them, with their headers; `spoilt` has the others."""
-    return [(name, found) for name, found in _surveyed(artifact) if isinstance(found, EngineHeader)]
-
-
-def spoilt(artifact: Artifact) -> list[tuple[str, EngineError]]:
-    """Engine files that are of no use, damaged or of another artifact: why, with the command that builds them again."""
-    return [(name, found) for name, found in _surveyed(artifact) if isinstance(found, EngineError)]
+    """Those of them that are of use."""
+    return survey(artifact)[0]
 
 
 def read_listed(artifact: Artifact, entry: FileEntry) -> EngineHeader:
@@ -258,17 +267,6 @@ def sm_name(sm: str) -> str:
     return f"sm_{sm.replace('.', '')}"
 
 
-def _surveyed(artifact: Artifact) -> list[tuple[str, EngineHeader | EngineError]]:
-    found: list[tuple[str, EngineHeader | EngineError]] = []
-    for entry in artifact.manifest.files:
-        if is_engine(entry.path):
-            try:
-                found.append((entry.path, read_listed(artifact, entry)))
-            except EngineError as e:
-                found.append((entry.path, e))
-    return found
-
-
 def _parsed(text: bytes, path: Path) -> EngineHeader:
     # Its checksum is right, so that what is wrong was written so.
     wrong = EngineDamaged(f"{path} is altered: its header is none of Edgewise; {build_again(path)}")
@@ -281,7 +279,9 @@ def _parsed(text: bytes, path: Path) -> EngineHeader:
         raise wrong
     if not all(_KINDS[kind](data[name]) for name, kind in kinds.items()):
         raise wrong
-    if data["kv"] not in KV_TYPES or not all(re.fullmatch(r"\d{1,3}\.\d", sm) for sm in data["sms"]):
+    if data["kv"] not in ENGINE_KV[TENSORRT] or not all(
+        re.fullmatch(r"\d{1,3}\.\d", sm) for sm in data["sms"]
+    ):
         raise wrong
     shapes = tuple(Shapes(**shape) for shape in data["profiles"])
     return EngineHeader(

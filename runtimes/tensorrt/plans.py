@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge.artifact import Artifact, ModelSpec
-from edge.artifact.engine_files import build_command, told_by_name
+from edge.artifact.engine_files import build_command, target_name, told_by_name
 from edge.errors import EngineError, EngineMismatch
 from runtimes.site import HOST, Site
 from runtimes.static.bindings import Binding, Interface
@@ -26,7 +26,7 @@ from runtimes.tensorrt.header import (
     mismatch,
     rebuild,
     sm_name,
-    spoilt,
+    survey,
 )
 
 
@@ -143,9 +143,10 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
         ArtifactError
     """
     fingerprints = _fingerprints(artifact)
+    whole, bad = survey(artifact)
     fitting: dict[str, list[Plan]] = {}
     refusals: list[str] = []
-    for name, header in sorted(engines(artifact), key=lambda each: -each[1].built):
+    for name, header in sorted(whole, key=lambda each: -each[1].built):
         whys: list[str] = []
         for flavour, version in versions.items():
             here = Here(
@@ -163,8 +164,7 @@ def found_plans(artifact: Artifact, sm: str, versions: Mapping[str, str]) -> dic
         if all(whys):
             refusals.append(f"{artifact.path / name} is {whys[0]}")
     if not fitting:
-        bad = spoilt(artifact)
-        wanted = [e for name, e in bad if sm_name(sm).replace("_", "") in told_by_name(name)[0]]
+        wanted = [e for name, e in bad if target_name(sm) in told_by_name(name)[0]]
         if wanted or (bad and not refusals):
             raise (wanted or [e for _, e in bad])[-1]
         if refusals:
