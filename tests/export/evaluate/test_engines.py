@@ -15,22 +15,9 @@ from edge.errors import ContextExceeded, EngineError, EngineMismatch, InvalidArg
 from export import convert, export
 from export.evaluate import evaluate
 from export.evaluate.admission import admission, reference_bytes
-from export.evaluate.text import WINDOW
 from runtimes.portable import PortableEngine
 from runtimes.site import Site
 from runtimes.tensorrt.engine import TensorRtEngine
-from tests.checkpoints import tiny_folder
-
-WORDS = "the quick brown fox jumps over the lazy dog, and the dog sleeps on\n" * 60
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny qwen2 that transformers made. Not to be changed."""
-    folder = tmp_path_factory.mktemp("engines") / "source"
-    folder.mkdir()
-    tiny_folder(folder, "qwen2", max_position_embeddings=WINDOW)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +32,6 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifact(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "tensorrt.edge")
     return tmp_path / "tensorrt.edge"
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> Path:
-    (tmp_path / "words.txt").write_text(WORDS)
-    return tmp_path / "words.txt"
 
 
 def test_an_export_for_tensorrt_is_measured(source: Path, tmp_path: Path) -> None:

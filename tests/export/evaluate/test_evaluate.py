@@ -26,22 +26,13 @@ from export.fit.text import SEEN, help_text
 from export.folder import locked
 from tests.checkpoints import tiny_folder
 from tests.e2e.oracle import reference_logits
+from tests.export.evaluate.conftest import WORDS
 from tests.export.small import small_checkpoint
 
 KEYS = {
     "tokens", "mean_kl", "median_kl", "p99_kl", "max_kl", "top1_agreement", "top5_agreement", "perplexity",
     "reference_perplexity", "bits_per_weight", "file_bytes",
 }  # fmt: skip
-WORDS = "the quick brown fox jumps over the lazy dog, and the dog sleeps on\n" * 60
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny qwen2 that transformers made. Not to be changed."""
-    folder = tmp_path_factory.mktemp("evaluate") / "source"
-    folder.mkdir()
-    tiny_folder(folder, "qwen2", max_position_embeddings=WINDOW)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +46,6 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifact(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "int4.edge")
     return tmp_path / "int4.edge"
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> Path:
-    (tmp_path / "words.txt").write_text(WORDS)
-    return tmp_path / "words.txt"
 
 
 def test_beside_transformers(source: Path, artifact: Path, words: Path) -> None:
